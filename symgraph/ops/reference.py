@@ -1,0 +1,115 @@
+"""NumPy references of operations that no single NumPy or SciPy function gives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from symgraph.op import resolve
+
+Array = np.ndarray[Any, Any]
+
+
+def softplus(x: Array) -> Any:
+    return np.logaddexp(x, x.dtype.type(0))
+
+
+def relu(x: Array) -> Any:
+    return np.maximum(x, x.dtype.type(0))
+
+
+def leaky_relu(x: Array, slope: Array) -> Any:
+    return np.where(x > 0, x, x * slope)
+
+
+def elu(x: Array, alpha: Array) -> Any:
+    return np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))
+
+
+def gelu(x: Array) -> Any:
+    return x * resolve("scipy.special:ndtr")(x)
+
+
+def silu(x: Array) -> Any:
+    return x * resolve("scipy.special:expit")(x)
+
+
+def polygamma(x: Array, order: int) -> Any:
+    return resolve("scipy.special:polygamma")(order, x)
+
+
+def clip(x: Array, low: Array, high: Array) -> Any:
+    return np.minimum(np.maximum(x, low), high)
+
+
+def astype(x: Array, dtype: np.dtype[np.generic]) -> Any:
+    return x.astype(dtype)
+
+
+def slice_(x: Array, starts: tuple[int, ...], steps: tuple[int, ...], sizes: tuple[int, ...]) -> Any:
+    return x[_slices(starts, steps, sizes)]
+
+
+def place(x: Array, shape: tuple[int, ...], starts: tuple[int, ...], steps: tuple[int, ...]) -> Any:
+    out = np.zeros(shape, x.dtype)
+    out[_slices(starts, steps, x.shape)] = x
+    return out
+
+
+def _slices(starts: tuple[int, ...], steps: tuple[int, ...], sizes: tuple[int, ...]) -> tuple[slice, ...]:
+    slices = []
+    for start, step, size in zip(starts, steps, sizes, strict=True):
+        stop = start + step * size
+        slices.append(slice(start, stop if stop >= 0 else None, step) if size else slice(0, 0))
+    return tuple(slices)
+
+
+def gather(x: Array, *indices: Array, axes: tuple[int, ...]) -> Any:
+    return np.moveaxis(x, axes, range(len(axes)))[indices]
+
+
+def scatter(base: Array, updates: Array, *indices: Array, axes: tuple[int, ...], add: bool) -> Any:
+    out = base.copy()
+    view = np.moveaxis(out, axes, range(len(axes)))
+    if add:
+        np.add.at(view, indices, updates)
+    else:
+        view[indices] = updates
+    return out
+
+
+def solve_triangular(a: Array, b: Array, lower: bool, transposed: bool) -> Any:
+    masked = np.tril(a) if lower else np.triu(a)
+    return np.linalg.solve(np.swapaxes(masked, -1, -2) if transposed else masked, b)
+
+
+def det_sign(x: Array) -> Any:
+    return np.linalg.slogdet(x)[0]
+
+
+def logabsdet(x: Array) -> Any:
+    return np.linalg.slogdet(x)[1]
+
+
+def logsumexp(x: Array, axes: tuple[int, ...], keepdims: bool) -> Any:
+    if x.size == 0:
+        return np.log(np.sum(np.exp(x), axes, keepdims=keepdims))
+    top = np.max(x, axes, keepdims=True)
+    finite = np.where(np.isfinite(top), top, x.dtype.type(0))
+    result = np.log(np.sum(np.exp(x - finite), axes, keepdims=True)) + finite
+    return result if keepdims else np.squeeze(result, axes)
+
+
+def vector_norm(x: Array, axes: tuple[int, ...], keepdims: bool) -> Any:
+    return np.sqrt(np.sum(np.square(x), axes, keepdims=keepdims))
+
+
+def exclusive_prod(x: Array, axis: int) -> Any:
+    moved = np.moveaxis(x, axis, -1)
+    ones = np.ones((*moved.shape[:-1], 1), x.dtype)
+    if not moved.shape[-1]:
+        return x.copy()
+    before = np.concatenate([ones, np.cumprod(moved[..., :-1], -1)], -1)
+    after = np.concatenate([np.cumprod(moved[..., :0:-1], -1)[..., ::-1], ones], -1)
+    return np.moveaxis(before * after, -1, axis)
