@@ -6,11 +6,14 @@
     │   ├── DTypeError              (TypeError)   element types that do not fit
     │   └── GraphError              (ValueError)  another graph, a frozen graph, a name taken
     ├── DifferentiationError        no derivative exists, or none is asked of the right thing
+    ├── RewriteError                laws of rewriting that lead in a circle
     ├── CompileError                a program that cannot be compiled
     ├── CallError                   a compiled function or a session was called wrongly
     │   ├── ArgumentError           (TypeError)   missing, unknown, doubled, of the wrong type
     │   └── SizeError               (ValueError)  sizes at the call that do not fit
-    └── ExportError                 an expression that a target language cannot say
+    ├── ExportError                 an expression that a target language cannot say
+    └── EagerError                  (RuntimeError) what the dynamic engine refuses, in PyTorch's words
+    CacheWarning                    (UserWarning) compiled programs cannot be kept on disk; nothing else is affected
 
 The classes in brackets are Python's own, which the error is as well.
 """
@@ -48,6 +51,10 @@ class DifferentiationError(SymgraphError):
     """No derivative exists, or none is asked of the right thing."""
 
 
+class RewriteError(SymgraphError):
+    """Laws of rewriting lead in a circle."""
+
+
 class CompileError(SymgraphError):
     """A program that cannot be compiled."""
 
@@ -66,6 +73,14 @@ class SizeError(CallError, ValueError):
 
 class ExportError(SymgraphError):
     """An expression that the target language cannot say."""
+
+
+class EagerError(SymgraphError, RuntimeError):
+    """What the dynamic engine refuses; the words are PyTorch's wherever PyTorch refuses it too."""
+
+
+class CacheWarning(UserWarning):
+    """Compiled programs cannot be kept on disk, so the next process will compile them again."""
 
 
 class Location(NamedTuple):

@@ -36,9 +36,11 @@ class Graph(Namespace):
         True
     """
 
-    __slots__ = ("_frozen", "_initial", "_names", "_placeholders", "_scopes", "_trainable", "_variables")
+    __slots__ = ("_frozen", "_initial", "_names", "_placeholders", "_scopes", "_trainable", "_variables", "own_session")
 
     def __init__(self) -> None:
+        # The session made for the graph when no other is open: kept here so that both are freed together.
+        self.own_session: object = None
         self._placeholders: dict[str, Expr] = {}
         self._variables: dict[str, Expr] = {}
         self._initial: dict[Expr, np.ndarray[Any, Any]] = {}

@@ -26,20 +26,24 @@ def engine_of(name: str, operands: Sequence[Any]) -> type[Value]:
     """
     engine: type[Value] | None = None
     for operand in operands:
-        if isinstance(operand, Value):
+        if isinstance(operand, Value) and not _is_plain(operand):
             kind = type(operand)
-            if engine is None or issubclass(engine, kind):
-                engine = kind
-            elif not issubclass(kind, engine):
+            engine = kind if engine is None else next(base for base in engine.__mro__ if issubclass(kind, base))
+            if engine is Value:
                 raise DTypeError(at_user_line(f"{name}: a node of a static graph and an eager tensor cannot be mixed"))
     return Expr if engine is None else engine
 
 
+def _is_plain(operand: Value) -> bool:
+    """Tell whether a value is a node made of constants and sizes only: either engine may take it."""
+    return isinstance(operand, Expr) and operand.graph is None
+
+
 def as_value(name: str, operand: Any, engine: type[Value] | None = None, dtype: DType | None = None) -> Any:
     """Return an operand as a value of the engine: itself, or a constant."""
-    if isinstance(operand, Value):
+    kind = Expr if engine is None else engine
+    if isinstance(operand, Value) and (engine is None or isinstance(operand, kind)):
         return operand
-    kind = engine_of(name, (operand,)) if engine is None else engine
     if isinstance(operand, list | tuple) and any(isinstance(item, Value) for item in operand):
         raise DTypeError(at_user_line(f"{name}: an array is expected, got a {type(operand).__name__} of nodes: use stack"))
     try:

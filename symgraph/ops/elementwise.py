@@ -134,13 +134,13 @@ def _over(x: Any, y: Any) -> Any:
 add = elementwise(
     "add", "Return ``x + y``.",
     lambda g, out, x, y: g, lambda g, out, x, y: g,
-    takes="number", facts="smooth commutative associative", scalar="{0} + {1}", text="{0} + {1}", precedence=12,
+    takes="number", facts="smooth linear commutative associative", scalar="{0} + {1}", text="{0} + {1}", precedence=12,
     latex="{0} + {1}", sympy="{0} + {1}", oracle="fadd",
 )  # fmt: skip
 subtract = elementwise(
     "subtract", "Return ``x - y``.",
     lambda g, out, x, y: g, lambda g, out, x, y: -g,
-    takes="signed", scalar="{0} - {1}", text="{0} - {1}", precedence=12, latex="{0} - {1}",
+    takes="signed", facts="smooth linear", scalar="{0} - {1}", text="{0} - {1}", precedence=12, latex="{0} - {1}",
     sympy="{0} - {1}", oracle="fsub", torch="Sub",
 )  # fmt: skip
 multiply = elementwise(
@@ -194,6 +194,11 @@ negative = elementwise(
 positive = elementwise(
     "positive", "Return x.", lambda g, out, x: g,
     takes="number", facts="smooth linear", scalar="{0}", text="{0}", latex="{0}", sympy="{0}",
+)  # fmt: skip
+stop_gradient = elementwise(
+    "stop_gradient", "Return x as a constant: no derivative passes.", None,
+    takes="number", facts="", numpy="numpy:asarray", scalar="{0}", text="stop_gradient({0})", latex="{0}", sympy="{0}",
+    torch="Detach",
 )  # fmt: skip
 abs = elementwise(
     "abs", "Return the absolute value; its derivative at 0 is 0.",

@@ -36,7 +36,7 @@ def silu(x: Array) -> Any:
 
 
 def polygamma(x: Array, order: int) -> Any:
-    return resolve("scipy.special:polygamma")(order, x)
+    return resolve("scipy.special:polygamma")(order, x).astype(x.dtype)
 
 
 def clip(x: Array, low: Array, high: Array) -> Any:
@@ -72,10 +72,13 @@ def gather(x: Array, *indices: Array, axes: tuple[int, ...]) -> Any:
 def scatter(base: Array, updates: Array, *indices: Array, axes: tuple[int, ...], add: bool) -> Any:
     out = base.copy()
     view = np.moveaxis(out, axes, range(len(axes)))
+    # Written in C order of the index, whatever the arrays' layouts are: the last write is well defined.
+    flat = tuple(np.ravel(index) for index in indices)
+    rows = np.reshape(updates, (flat[0].size, *updates.shape[indices[0].ndim :]))
     if add:
-        np.add.at(view, indices, updates)
+        np.add.at(view, flat, rows)
     else:
-        view[indices] = updates
+        view[flat] = rows
     return out
 
 

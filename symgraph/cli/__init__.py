@@ -1,0 +1,1 @@
+"""The command line: ``symgraph demo``, ``derive``, ``compare`` and ``cache``."""

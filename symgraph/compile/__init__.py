@@ -1,0 +1,1 @@
+"""From expressions to machine code: schedule, loop program, storage, emitted module, cache."""

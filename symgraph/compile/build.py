@@ -1,0 +1,417 @@
+"""From a schedule with its storage to a loop program."""
+
+from __future__ import annotations
+
+import keyword
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from symgraph.compile import loops
+from symgraph.compile.loops import Affine, Axis, Buffer, Load, Name, Operand, Statement, Subscript
+from symgraph.compile.lower import is_matrix_transpose
+from symgraph.compile.schedule import Group, Index, Read, Schedule, Step, loops_of
+from symgraph.compile.storage import plan, shape_in
+from symgraph.dims import Dim, names
+from symgraph.expr import CONSTANT, SIZE, Expr, constant_value
+from symgraph.op import FUNCTIONS, REGISTRY, Kind
+
+_RESERVED = {*keyword.kwlist, *keyword.softkwlist, *REGISTRY, *FUNCTIONS, "np", "kernel", "range", "library", "wrap_index"}
+
+
+class _Names:
+    """Names of a program: those of placeholders where they can stand, numbered ones elsewhere."""
+
+    def __init__(self, sizes: Sequence[str]) -> None:
+        self.taken = set(sizes) | _RESERVED
+        self.counts: dict[str, int] = {}
+
+    def named(self, wish: str) -> str:
+        stem = re.sub(r"\W", "_", wish) or "x"
+        stem = f"_{stem}" if stem[0].isdigit() else stem
+        name, count = stem, 1
+        while name in self.taken:
+            count += 1
+            name = f"{stem}_{count}"
+        self.taken.add(name)
+        return name
+
+    def numbered(self, stem: str) -> str:
+        while True:
+            self.counts[stem] = self.counts.get(stem, 0) + 1
+            name = f"{stem}{self.counts[stem]}"
+            if name not in self.taken:
+                self.taken.add(name)
+                return name
+
+
+class _Builder:
+    def __init__(self, schedule: Schedule, given: Sequence[Expr], outputs: Sequence[Expr], name: str) -> None:
+        self.schedule = schedule
+        self.outputs = outputs
+        self.name = name
+        self.size_names = _size_names(schedule, given)
+        self.names = _Names(self.size_names)
+        self.places = plan(schedule, outputs)
+        self.leaves: dict[Expr, Buffer | loops.Scalar] = {}
+        self.arguments: list[Buffer | loops.Scalar] = [self._argument(node) for node in given]
+        self.constants: list[tuple[Buffer, np.ndarray[Any, Any]]] = []
+        self.axes: dict[int, Axis] = {}
+        self.buffers: dict[Expr, Buffer] = {}
+        self.scalars: dict[Expr, str] = {}
+        self.functions: list[Any] = []
+        for node, step in schedule.steps.items():
+            self._allocate(node, step)
+
+    def _argument(self, node: Expr) -> Buffer | loops.Scalar:
+        name = self.names.named(node.attrs[0] if node.op.kind is Kind.LEAF else node.op.name)
+        made: Buffer | loops.Scalar = (
+            Buffer(name, node.dtype, node.shape, "argument") if node.ndim else loops.Scalar(name, node.dtype)
+        )
+        self.leaves[node] = made
+        return made
+
+    def _allocate(self, node: Expr, step: Step) -> None:
+        place = self.places[node]
+        if place.places is not None or step.opaque:
+            role = "result" if place.is_result else "scratch"
+            self.buffers[node] = Buffer(
+                self.names.numbered("out" if role == "result" else "b"), node.dtype, shape_in(step, place), role
+            )
+        self.scalars[node] = self.names.numbered("t")
+
+    def build(self) -> loops.Program:
+        body = self._groups(self.schedule.groups, 0)
+        results = tuple(self._result(output) for output in self.outputs)
+        return loops.Program(
+            self.name,
+            tuple(self.arguments) + tuple(buffer for buffer, _ in self.constants),
+            tuple(self.size_names),
+            tuple(self.constants),
+            tuple(body),
+            results,
+            tuple(self.functions),
+        )
+
+    def _result(self, output: Expr) -> Buffer | Operand:
+        if output in self.buffers:
+            return self.buffers[output]
+        return Name(self.scalars[output], output.dtype)
+
+    # Loops
+
+    def _groups(self, groups: Sequence[Group], depth: int) -> list[Statement]:
+        body: list[Statement] = []
+        for group in groups:
+            if group.axis is None:
+                for step in group.steps:
+                    body.extend(self._call(step) if step.opaque else self._prologue([step], depth))
+                    if not step.opaque:
+                        body.extend(self._compute(step))
+                continue
+            body.extend(self._prologue(group.steps, depth))
+            body.append(loops.Loop(self._axis(group.axis), tuple(self._groups(group.children, depth + 1))))
+            body.extend(self._epilogue(group.steps, depth))
+        return body
+
+    def _prologue(self, steps: Sequence[Step], depth: int) -> list[Statement]:
+        """Begin the accumulations of the loop (or straight code) that comes next."""
+        body: list[Statement] = []
+        for step in steps:
+            place = self.places[step.node]
+            if not _accumulates(step):
+                continue
+            if self._scalar_accumulator(step):
+                if place.loops == depth:
+                    body.append(loops.Start(self._accumulator(step), self._accumulator_dtype(step), step.node.op.name))
+            elif place.scope == depth:
+                body.append(self._fill(step))
+        return body
+
+    def _epilogue(self, steps: Sequence[Step], depth: int) -> list[Statement]:
+        body: list[Statement] = []
+        for step in steps:
+            place = self.places[step.node]
+            if step.reduced and self._scalar_accumulator(step) and place.loops == depth:
+                body.extend(self._finish_accumulation(step))
+        return body
+
+    def _finish_accumulation(self, step: Step) -> list[Statement]:
+        body: list[Statement] = []
+        value = Name(self._accumulator(step), self._accumulator_dtype(step))
+        name = self.scalars[step.node]
+        if value.name != name:
+            body.append(loops.Let(name, step.node.dtype, "astype", None, (value,), (step.node.dtype,)))
+        if step.node in self.buffers:
+            body.append(self._store(step, Name(name, step.node.dtype)))
+        return body
+
+    def _axis(self, axis: int) -> Axis:
+        if axis not in self.axes:
+            self.axes[axis] = Axis(self.names.numbered("i"), self.schedule.sizes[axis])
+        return self.axes[axis]
+
+    # Accumulation
+
+    def _scalar_accumulator(self, step: Step) -> bool:
+        """Whether the value is one number where it becomes known: then it accumulates in a scalar."""
+        if step.node.op.name.startswith("scatter"):
+            return False
+        place = self.places[step.node]
+        open_axes = {group.axis for group in loops_of(step)[: place.loops]}
+        return all(p is None or step.axes[p] in open_axes for p in step.places)
+
+    def _accumulator(self, step: Step) -> str:
+        name = self.scalars[step.node]
+        return name if self._accumulator_dtype(step) == step.node.dtype else f"{name}_wide"
+
+    def _accumulator_dtype(self, step: Step) -> np.dtype[np.generic]:
+        wide = step.node.dtype == np.float32 and step.node.op.name in ("sum", "prod")
+        return np.dtype("float64") if wide else step.node.dtype
+
+    def _fill(self, step: Step) -> Statement:
+        buffer = self.buffers[step.node]
+        if not step.node.op.name.startswith("scatter"):
+            return loops.Fill(buffer, step.node.op.name)
+        base = step.reads[0].source
+        source = self._whole(base)
+        if isinstance(source, Buffer):
+            return loops.Fill(buffer, "set", source)
+        return loops.Fill(buffer, "set", source if isinstance(source, loops.Literal) else None)
+
+    # Steps
+
+    def _compute(self, step: Step) -> list[Statement]:
+        node = step.node
+        if node.op.name == "gather":
+            return self._gather(step)
+        if node.op.name.startswith("scatter"):
+            return self._scatter(step)
+        if node.op.kind is Kind.REDUCE:
+            return self._reduce(step)
+        if node.op.name == "place":
+            operands: tuple[Operand, ...] = (self._guarded(step, step.reads[0], _zero(node)),)
+        elif node.op.name == "concat":
+            operands = (self._concatenated(step),)
+        else:
+            operands = tuple(self._operand(step, r) for r in step.reads)
+        if node.op.kind is Kind.ELEMENTWISE:
+            statement = self._elementwise(node, operands)
+        else:
+            statement = loops.Let(self.scalars[node], node.dtype, "copy", "{0}", operands)
+        return [statement, *self._keep(step)]
+
+    def _elementwise(self, node: Expr, operands: tuple[Operand, ...]) -> loops.Let:
+        op = node.op
+        function = op.custom.get("scalar_function")
+        if function is not None and function not in self.functions:
+            self.functions.append(function)
+        return loops.Let(self.scalars[node], node.dtype, op.name, op.scalar, operands, node.attrs, function)
+
+    def _keep(self, step: Step) -> list[Statement]:
+        if step.node not in self.buffers:
+            return []
+        return [self._store(step, Name(self.scalars[step.node], step.node.dtype))]
+
+    def _store(self, step: Step, operand: Operand) -> Statement:
+        return loops.Store(self.buffers[step.node], self._own_indices(step), operand)
+
+    def _own_indices(self, step: Step) -> tuple[Subscript, ...]:
+        found: list[Subscript] = []
+        for k in self.places[step.node].places or ():
+            place = step.places[k]
+            found.append(Affine(None) if place is None else Affine(self._axis(step.axes[place])))
+        return tuple(found)
+
+    def _reduce(self, step: Step) -> list[Statement]:
+        node = step.node
+        operand = self._operand(step, step.reads[0])
+        if not step.reduced:
+            return [loops.Let(self.scalars[node], node.dtype, "copy", "{0}", (operand,)), *self._keep(step)]
+        target: Name | Load
+        if self._scalar_accumulator(step):
+            target = Name(self._accumulator(step), self._accumulator_dtype(step))
+        else:
+            target = Load(self.buffers[node], self._own_indices(step))
+        return [loops.Accumulate(target, node.op.name, operand)]
+
+    def _selectors(self, step: Step, first: int) -> tuple[list[Statement], list[Name]]:
+        body: list[Statement] = []
+        found = []
+        for r in step.reads[first:]:
+            name = self.names.numbered("k")
+            body.append(loops.Let(name, r.source.dtype, "copy", "{0}", (self._operand(step, r),)))
+            found.append(Name(name, r.source.dtype))
+        return body, found
+
+    def _gather(self, step: Step) -> list[Statement]:
+        body, selectors = self._selectors(step, 1)
+        source = step.reads[0]
+        leaf = self._whole(source.source)
+        assert isinstance(leaf, Buffer)
+        indices: list[Subscript] = []
+        for k, index in enumerate(source.indices):
+            if index.data is not None:
+                indices.append(loops.Wrapped(selectors[index.data - 1], source.source.shape[k]))
+            else:
+                indices.append(self._subscript(step, index))
+        kept = self._kept_places(source.source)
+        load = Load(leaf, tuple(i for k, i in enumerate(indices) if k in kept))
+        body.append(loops.Let(self.scalars[step.node], step.node.dtype, "copy", "{0}", (load,)))
+        return [*body, *self._keep(step)]
+
+    def _kept_places(self, node: Expr) -> set[int]:
+        place = self.places.get(node)
+        return set(range(node.ndim)) if place is None or place.places is None else set(place.places)
+
+    def _scatter(self, step: Step) -> list[Statement]:
+        body, selectors = self._selectors(step, 2)
+        axes = step.node.attrs[0]
+        operand = self._operand(step, step.reads[1])
+        indices: list[Subscript] = []
+        for k, place in enumerate(step.places):
+            if k in axes:
+                indices.append(loops.Wrapped(selectors[axes.index(k)], step.node.shape[k]))
+            else:
+                indices.append(Affine(None) if place is None else Affine(self._axis(step.axes[place])))
+        how = "sum" if step.node.op.name == "scatter_add" else "set"
+        body.append(loops.Accumulate(Load(self.buffers[step.node], tuple(indices)), how, operand))
+        return body
+
+    def _concatenated(self, step: Step) -> Operand:
+        *first, last = step.reads
+        operand = self._operand(step, last)
+        for r in reversed(first):
+            operand = self._guarded(step, r, operand)
+        return operand
+
+    def _guarded(self, step: Step, r: Read, otherwise: Operand) -> Operand:
+        operand = self._operand(step, r)
+        if not r.guards:
+            return operand
+        bounds = []
+        for guard in r.guards:
+            sign = 1 if guard.step > 0 else -1
+            index = Affine(self._axis(step.axes[guard.axis]), sign, -sign * guard.start)
+            bounds.append(loops.Bound(index, guard.size * abs(guard.step), abs(guard.step)))
+        return loops.Guarded(tuple(bounds), operand, otherwise)
+
+    # Operands
+
+    def _subscript(self, step: Step, index: Index) -> Affine:
+        axis = None if index.axis is None else self._axis(step.axes[index.axis])
+        return Affine(axis, index.step, index.offset, index.divisor)
+
+    def _operand(self, step: Step, r: Read) -> Operand:
+        source = self.schedule.steps.get(r.source)
+        if source is None:
+            return self._leaf(step, r)
+        if self._is_at_hand(source, step):
+            return Name(self.scalars[r.source], r.source.dtype)
+        kept = self.places[r.source].places or ()
+        indices = tuple(self._subscript(step, r.indices[k]) for k in kept)
+        return Load(self.buffers[r.source], indices)
+
+    def _is_at_hand(self, source: Step, user: Step) -> bool:
+        """Whether the source's value is a scalar that the user's iteration can see."""
+        if source.opaque or source.node.op.name.startswith("scatter") or not self._scalar_accumulator(source):
+            return False
+        known = self.places[source.node].loops
+        return loops_of(source)[:known] == loops_of(user)[:known]
+
+    def _leaf(self, step: Step, r: Read) -> Operand:
+        node = r.source
+        if node.op is CONSTANT:
+            array = constant_value(node)
+            assert array is not None
+            if array.size == 1:
+                return loops.Literal(array.reshape(())[()], node.dtype)
+        elif node.op is SIZE:
+            return loops.IndexValue(Affine(None, 1, node.attrs[0]), node.dtype)
+        elif node.op.name == "arange":
+            return loops.IndexValue(self._subscript(step, r.indices[0]), node.dtype)
+        found = self._whole(node)
+        if isinstance(found, Buffer):
+            return Load(found, tuple(self._subscript(step, index) for index in r.indices))
+        return found
+
+    def _whole(self, node: Expr) -> Buffer | Operand:
+        """Return a node as a library call takes it: an array, or a number."""
+        if node in self.buffers:
+            return self.buffers[node]
+        if node in self.scalars:
+            return Name(self.scalars[node], node.dtype)
+        if node in self.leaves:
+            return self.leaves[node]
+        while node.op.name == "broadcast_to":
+            node = node.args[0]
+        array = constant_value(node)
+        if array is None:
+            return loops.IndexValue(Affine(None, 1, node.attrs[0]), node.dtype)
+        if array.ndim == 0:
+            return loops.Literal(array[()], node.dtype)
+        buffer = Buffer(self.names.numbered("constant"), node.dtype, node.shape, "argument")
+        self.leaves[node] = buffer
+        self.constants.append((buffer, array))
+        return buffer
+
+    # Library calls
+
+    def _call(self, step: Step) -> list[Statement]:
+        node = step.node
+        buffer = self.buffers[node]
+        sources = [self._whole(r.source) for r in step.reads]
+        if node.op.name == "reshape" and isinstance(sources[0], Buffer):
+            return [loops.View(buffer, sources[0])]
+        operands = tuple(
+            loops.Transposed(source)
+            if isinstance(source, Buffer) and node.op.name == "matmul" and is_matrix_transpose(arg)
+            else source
+            for source, arg in zip(sources, node.args, strict=True)
+        )
+        user = node.op.custom.get("function")
+        if user is not None and user not in self.functions:
+            self.functions.append(user)
+        return [loops.Call(node.op.name, buffer, operands, node.attrs, user)]
+
+
+def _accumulates(step: Step) -> bool:
+    return bool(step.reduced) or step.node.op.name.startswith("scatter")
+
+
+def _zero(node: Expr) -> loops.Literal:
+    return loops.Literal(node.dtype.type(0), node.dtype)
+
+
+def _size_names(schedule: Schedule, given: Sequence[Expr]) -> list[str]:
+    found: set[str] = set()
+    for node in [*schedule.steps, *given]:
+        for part in (node, *node.args):
+            for size in part.shape:
+                found |= names(size)
+            for attribute in part.attrs:
+                found |= _names_within(attribute)
+    return sorted(found)
+
+
+def _names_within(attribute: Any) -> frozenset[str]:
+    if isinstance(attribute, Dim):
+        return names(attribute)
+    if isinstance(attribute, tuple):
+        return frozenset().union(*[_names_within(a) for a in attribute])
+    return frozenset()
+
+
+def build(schedule: Schedule, given: Sequence[Expr], outputs: Sequence[Expr], name: str) -> loops.Program:
+    """Return the loop program of a schedule.
+
+    Args:
+        schedule: The loops.
+        given: The nodes whose values are the arguments, in order.
+        outputs: The nodes that are handed back, in order.
+        name: What the program is called.
+    """
+    return _Builder(schedule, given, outputs, name).build()
+

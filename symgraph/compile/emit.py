@@ -1,0 +1,227 @@
+"""From a loop program to the text of a Python module that Numba compiles, and that runs as plain Python too."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from symgraph.compile import loops
+from symgraph.compile.loops import Affine, Buffer, Load, Name, Operand, Statement, Subscript
+from symgraph.dims import Size, product
+
+_POLICY = "Floating point: no fast-math; NaN, infinities and signed zeros keep their meaning; a*b+c may be fused."
+_STACKED = {"cholesky", "inv", "solve", "solve_triangular"}
+_DETERMINANTS = {"det", "det_sign", "logabsdet"}
+_ALONG_AXIS = {"cumulative_sum", "exclusive_prod", "argmax", "argmin"}
+
+
+def emit(program: loops.Program) -> str:
+    """Return the text of a module that defines ``kernel(*arguments, *sizes) -> tuple of results``."""
+    body: list[str] = []
+    writer = _Writer(program)
+    for buffer in program.buffers():
+        if writer.needs_allocation(buffer):
+            body.append(f"{buffer.name} = np.empty({_shape(buffer.shape)}, {_dtype(buffer.dtype)})")
+    writer.write(program.body, 0, body)
+    results = ", ".join(r.name if isinstance(r, Buffer) else writer.operand(r) for r in program.results)
+    body.append(f"return ({results}{',' if len(program.results) == 1 else ''})")
+    takes = ", ".join([a.name for a in program.arguments] + list(program.sizes))
+    header = [f'"""{program.name}: emitted by symgraph.', "", _POLICY, '"""', "", "import numpy as np", ""]
+    if writer.kernels:
+        header += _import("symgraph.compile.kernels", sorted(writer.kernels))
+    if writer.library:
+        header += _import("symgraph.compile.library", sorted(writer.library))
+    if writer.kernels or writer.library:
+        header.append("")
+    definition = _wrapped(f"def kernel({takes}):")
+    return "\n".join([*header, "", *definition, _document(program), *("    " + line for line in body), ""])
+
+
+def _import(module: str, names: Sequence[str]) -> list[str]:
+    line = f"from {module} import {', '.join(names)}"
+    if len(line) <= 110:
+        return [line]
+    return [f"from {module} import (", *(f"    {name}," for name in names), ")"]
+
+
+def _wrapped(line: str) -> list[str]:
+    if len(line) <= 110:
+        return [line]
+    head, _, rest = line.partition("(")
+    return [f"{head}(", *textwrap.wrap(rest.removesuffix("):"), 100, initial_indent="    ", subsequent_indent="    "), "):"]
+
+
+def _document(program: loops.Program) -> str:
+    takes = [f"{a.name}{loops.shape_text(a.shape)}" if isinstance(a, Buffer) else a.name for a in program.arguments]
+    gives = [f"{r.name}{loops.shape_text(r.shape)}" if isinstance(r, Buffer) else str(r) for r in program.results]
+    text = textwrap.wrap(f"{', '.join(takes) or 'nothing'} -> {', '.join(gives) or 'nothing'}", 100)
+    if len(text) == 1:
+        return f'    """{text[0]}"""'
+    return "\n".join(['    """' + text[0], *("    " + line for line in text[1:]), '    """'])
+
+
+def _shape(shape: Sequence[Size]) -> str:
+    sizes = ", ".join(str(size) for size in shape)
+    return f"({sizes},)" if len(shape) == 1 else f"({sizes})"
+
+
+def _dtype(dtype: np.dtype[np.generic]) -> str:
+    return "np.bool_" if dtype == np.bool_ else f"np.{dtype.name}"
+
+
+def _number(value: Any, dtype: np.dtype[np.generic]) -> str:
+    if dtype.kind == "f":
+        number = float(value)
+        text = "np.nan" if math.isnan(number) else repr(number)
+        text = text.replace("inf", "np.inf")
+        return text if dtype == np.float64 else f"{_dtype(dtype)}({text})"
+    if dtype.kind == "b":
+        return str(bool(value))
+    return str(int(value)) if dtype == np.int64 else f"{_dtype(dtype)}({int(value)})"
+
+
+def _identity(how: str, dtype: np.dtype[np.generic]) -> str:
+    if how in ("max", "min") and dtype.kind in "iu":
+        limits = np.iinfo(dtype)
+        return _number(limits.min if how == "max" else limits.max, dtype)
+    identity = {"sum": 0, "prod": 1, "any": False, "all": True, "set": 0}
+    if dtype.kind == "b":
+        identity |= {"max": False, "min": True}
+    else:
+        identity |= {"max": -np.inf, "min": np.inf}
+    return _number(identity[how], dtype)
+
+
+class _Writer:
+    """Writes statements as lines, and remembers which functions they call."""
+
+    def __init__(self, program: loops.Program) -> None:
+        self.kernels: set[str] = set()
+        self.library: set[str] = set()
+        self.functions = {id(f): f"function_{i + 1}" for i, f in enumerate(program.user_functions)}
+        self.called = {id(s.result) for s in loops.walk(program.body) if isinstance(s, loops.Call | loops.View)}
+
+    def needs_allocation(self, buffer: Buffer) -> bool:
+        return id(buffer) not in self.called
+
+    def write(self, body: Sequence[Statement], depth: int, lines: list[str]) -> None:
+        indent = "    " * depth
+        for statement in body:
+            match statement:
+                case loops.Loop(axis=axis, body=inner):
+                    lines.append(f"{indent}for {axis.name} in range({axis.size}):")
+                    self.write(inner, depth + 1, lines)
+                case loops.Let():
+                    lines.append(f"{indent}{statement.name} = {self._value(statement)}")
+                case loops.Store(buffer=buffer, indices=indices, operand=operand):
+                    lines.append(f"{indent}{self.element(buffer, indices)} = {self.operand(operand)}")
+                case loops.Start(name=name, dtype=dtype, how=how):
+                    lines.append(f"{indent}{name} = {_identity(how, dtype)}")
+                case loops.Accumulate():
+                    lines.append(indent + self._accumulate(statement))
+                case loops.Fill(buffer=buffer, how=how, source=source):
+                    lines.append(f"{indent}{buffer.name}[...] = {self._fill(buffer, how, source)}")
+                case loops.Call():
+                    lines.append(indent + self._call(statement))
+                case loops.View(result=result, source=source):
+                    lines.append(f"{indent}{result.name} = {source.name}.reshape({_shape(result.shape)})")
+
+    def _fill(self, buffer: Buffer, how: str, source: Buffer | loops.Literal | None) -> str:
+        if source is None:
+            return _identity(how, buffer.dtype)
+        return source.name if isinstance(source, Buffer) else self.operand(source)
+
+    def _value(self, let: loops.Let) -> str:
+        shown = [self.operand(operand) for operand in let.operands]
+        if let.operation == "astype":
+            return self._converted(shown[0], let.operands[0].dtype, let.dtype)
+        if let.function is not None:
+            return f"{_dtype(let.dtype)}({self.functions[id(let.function)]}({', '.join(shown)}))"
+        if let.template is None:
+            self.kernels.add(let.operation)
+            return f"{let.operation}({', '.join(shown + [repr(a) for a in let.attributes])})"
+        text = let.template.format(*shown)
+        narrow = let.dtype.kind in "iu" and let.dtype != np.int64 and let.operation not in ("copy", "where", "positive")
+        return f"{_dtype(let.dtype)}({text})" if narrow else text
+
+    def _converted(self, text: str, before: np.dtype[np.generic], after: np.dtype[np.generic]) -> str:
+        if before == after:
+            return text
+        return f"{text} != 0" if after == np.bool_ else f"{_dtype(after)}({text})"
+
+    def _accumulate(self, statement: loops.Accumulate) -> str:
+        target = self.operand(statement.target)
+        value = self.operand(statement.operand)
+        match statement.how:
+            case "sum" | "prod" | "any" | "all":
+                symbol = {"sum": "+", "prod": "*", "any": "|", "all": "&"}[statement.how]
+                return f"{target} {symbol}= {value}"
+            case "set":
+                return f"{target} = {value}"
+            case how:
+                kernel = {"max": "maximum", "min": "minimum"}[how]
+                self.kernels.add(kernel)
+                return f"{target} = {kernel}({target}, {value})"
+
+    def operand(self, operand: Operand) -> str:
+        match operand:
+            case Load(buffer=buffer, indices=indices):
+                return self.element(buffer, indices)
+            case loops.Literal(value=value, dtype=dtype):
+                text = _number(value, dtype)
+                return f"({text})" if text.startswith("-") else text
+            case loops.IndexValue(index=index, dtype=dtype):
+                return f"{_dtype(dtype)}({index})"
+            case loops.Guarded(conditions=conditions, operand=inner, otherwise=otherwise):
+                tests = " and ".join(str(c) for c in conditions)
+                return f"({self.operand(inner)} if {tests} else {self.operand(otherwise)})"
+        return operand.name
+
+    def element(self, buffer: Buffer, indices: Sequence[Subscript]) -> str:
+        if not indices:
+            return buffer.name
+        return f"{buffer.name}[{', '.join(self._subscript(i) for i in indices)}]"
+
+    def _subscript(self, index: Subscript) -> str:
+        if isinstance(index, loops.Wrapped):
+            self.kernels.add("wrap_index")
+            return f"wrap_index({index.value.name}, {index.size})"
+        return str(index) if isinstance(index, Affine | Name) else ""
+
+    def _call(self, call: loops.Call) -> str:
+        result = call.result
+        operands = [o.name if isinstance(o, Buffer) else str(o) if isinstance(o, loops.Transposed) else self.operand(o) for o in call.operands]
+        if call.user is not None:
+            return f"{result.name} = {self.functions[id(call.user)]}({', '.join(operands)})"
+        first = call.operands[0]
+        shape = first.shape if isinstance(first, Buffer) else ()
+        if call.function == "matmul":
+            if len(result.shape) == 2:
+                return f"{result.name} = np.dot({', '.join(operands)})"
+            stacks = [_stacked(o) for o in call.operands]
+            return self._shaped(result, call.function, stacks)
+        if call.function in _STACKED:
+            return self._shaped(result, call.function, [_stacked(o) for o in call.operands] + [repr(a) for a in call.attributes])
+        if call.function in _DETERMINANTS:
+            return self._shaped(result, call.function, [_stacked(first)])
+        if call.function in _ALONG_AXIS:
+            axis = call.attributes[0][0] if isinstance(call.attributes[0], tuple) else call.attributes[0]
+            parts = (product(shape[:axis]), shape[axis], product(shape[axis + 1 :]))
+            return self._shaped(result, call.function, [f"{operands[0]}.reshape({_shape(parts)})"])
+        raise TypeError(f"no library function for {call.function}")
+
+    def _shaped(self, result: Buffer, function: str, operands: Sequence[str]) -> str:
+        self.library.add(function)
+        text = f"{function}({', '.join(operands)})"
+        if not result.shape:
+            return f"{result.name} = {text}.ravel()[0]"
+        return f"{result.name} = {text}.reshape({_shape(result.shape)})"
+
+
+def _stacked(operand: Any) -> str:
+    shape = operand.shape
+    return f"{operand.name}.reshape({_shape((product(shape[:-2]), *shape[-2:]))})"

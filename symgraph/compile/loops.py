@@ -1,0 +1,365 @@
+"""The loop language: what a schedule becomes, what storage is planned for, and what is emitted.
+
+A program is a list of statements over typed scalars and buffers. It prints readably (``str(program)``), and
+knows neither graphs nor source code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from symgraph.dims import Dim, Size
+
+DType: TypeAlias = "np.dtype[np.generic]"
+
+
+@dataclass(frozen=True, eq=False)
+class Axis:
+    """A loop index, running from 0 to its size."""
+
+    name: str
+    size: Size
+
+
+@dataclass(frozen=True, eq=False)
+class Buffer:
+    """An array: an argument, a result, or scratch.
+
+    Attributes:
+        name: Unique in the program.
+        dtype: The type of its elements.
+        shape: Its sizes.
+        role: ``"argument"``, ``"result"`` or ``"scratch"``.
+    """
+
+    name: str
+    dtype: DType
+    shape: tuple[Size, ...]
+    role: str
+
+
+@dataclass(frozen=True)
+class Affine:
+    """The index ``(step * axis + offset) // divisor``; a plain offset where there is no axis."""
+
+    axis: Axis | None
+    step: int = 1
+    offset: Size = 0
+    divisor: int = 1
+
+    def __str__(self) -> str:
+        return self._numerator() if self.divisor == 1 else f"({self._numerator()}) // {self.divisor}"
+
+    def _numerator(self) -> str:
+        if self.axis is None:
+            return str(self.offset)
+        scaled = {1: self.axis.name, -1: f"-{self.axis.name}"}.get(self.step, f"{self.step} * {self.axis.name}")
+        if isinstance(self.offset, int) and self.offset == 0:
+            return scaled
+        return f"{scaled} + {self.offset}" if isinstance(self.offset, Dim) or self.offset > 0 else f"{scaled} - {-self.offset}"
+
+
+@dataclass(frozen=True)
+class Name:
+    """A scalar computed before."""
+
+    name: str
+    dtype: DType
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
+class Wrapped:
+    """An index read from data: negative ones count from the end, others are checked."""
+
+    value: Name
+    size: Size
+
+    def __str__(self) -> str:
+        return f"{self.value}"
+
+
+Subscript: TypeAlias = "Affine | Wrapped | Name"
+
+
+@dataclass(frozen=True)
+class Load:
+    """One element of a buffer."""
+
+    buffer: Buffer
+    indices: tuple[Subscript, ...]
+
+    @property
+    def dtype(self) -> DType:
+        """The type of the element."""
+        return self.buffer.dtype
+
+    def __str__(self) -> str:
+        return f"{self.buffer.name}[{', '.join(str(i) for i in self.indices)}]" if self.indices else f"{self.buffer.name}[()]"
+
+
+@dataclass(frozen=True)
+class Scalar:
+    """A scalar argument."""
+
+    name: str
+    dtype: DType
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
+class Literal:
+    """A number."""
+
+    value: Any
+    dtype: DType
+
+    def __str__(self) -> str:
+        return f"{self.value:g}" if self.dtype.kind == "f" else str(self.value)
+
+
+@dataclass(frozen=True)
+class IndexValue:
+    """A loop index (or a size) as a number."""
+
+    index: Affine
+    dtype: DType
+
+    def __str__(self) -> str:
+        return str(self.index)
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """An element where an index lies within bounds and on the stride, zero elsewhere."""
+
+    conditions: tuple[Bound, ...]
+    operand: Operand
+    otherwise: Operand
+
+    @property
+    def dtype(self) -> DType:
+        """The type of the element."""
+        return self.operand.dtype
+
+    def __str__(self) -> str:
+        return f"({self.operand} if {' and '.join(str(c) for c in self.conditions)} else {self.otherwise})"
+
+
+@dataclass(frozen=True)
+class Bound:
+    """``0 <= index < size``, and the index divides by the stride when that is not 1."""
+
+    index: Affine
+    size: Size
+    stride: int = 1
+
+    def __str__(self) -> str:
+        text = f"0 <= {self.index} < {self.size}"
+        return text if self.stride == 1 else f"{text} and ({self.index}) % {self.stride} == 0"
+
+
+Operand: TypeAlias = "Name | Load | Scalar | Literal | IndexValue | Guarded"
+
+
+@dataclass(frozen=True)
+class Let:
+    """``name = operation(operands)``, one scalar."""
+
+    name: str
+    dtype: DType
+    operation: str
+    template: str | None
+    operands: tuple[Operand, ...]
+    attributes: tuple[Any, ...] = ()
+    function: Any = None
+
+    def __str__(self) -> str:
+        return f"{self.name} = {say(self)}"
+
+
+@dataclass(frozen=True)
+class Store:
+    """``buffer[indices] = operand``."""
+
+    buffer: Buffer
+    indices: tuple[Subscript, ...]
+    operand: Operand
+
+    def __str__(self) -> str:
+        return f"{Load(self.buffer, self.indices)} = {self.operand}"
+
+
+@dataclass(frozen=True)
+class Start:
+    """Begin an accumulation in a scalar: ``name = identity``."""
+
+    name: str
+    dtype: DType
+    how: str
+
+    def __str__(self) -> str:
+        return f"{self.name} = {_IDENTITY_TEXT[self.how]}"
+
+
+@dataclass(frozen=True)
+class Accumulate:
+    """Combine an operand into a scalar or an element: ``target += operand`` and the like."""
+
+    target: Name | Load
+    how: str
+    operand: Operand
+
+    def __str__(self) -> str:
+        symbol = {"sum": "+=", "prod": "*=", "any": "|=", "all": "&=", "set": "="}.get(self.how, f"{self.how}=")
+        return f"{self.target} {symbol} {self.operand}"
+
+
+@dataclass(frozen=True)
+class Fill:
+    """Set every element of a buffer to the identity of an accumulation, or to those of another buffer."""
+
+    buffer: Buffer
+    how: str
+    source: Buffer | Literal | None = None
+
+    def __str__(self) -> str:
+        source = self.source.name if isinstance(self.source, Buffer) else self.source
+        return f"{self.buffer.name}[...] = {_IDENTITY_TEXT[self.how] if source is None else source}"
+
+
+@dataclass(frozen=True)
+class Call:
+    """A library call on whole buffers: ``result = function(operands)``."""
+
+    function: str
+    result: Buffer
+    operands: tuple[Operand | Buffer | Transposed, ...]
+    attributes: tuple[Any, ...] = ()
+    user: Any = None
+
+    def __str__(self) -> str:
+        shown = [str(o) if not isinstance(o, Buffer) else o.name for o in self.operands]
+        shown += [str(a) for a in self.attributes]
+        return f"{self.result.name} = {self.function}({', '.join(shown)})"
+
+
+@dataclass(frozen=True)
+class Transposed:
+    """A matrix in a buffer, read with its axes exchanged."""
+
+    buffer: Buffer
+
+    def __str__(self) -> str:
+        return f"{self.buffer.name}.T"
+
+
+@dataclass(frozen=True)
+class View:
+    """``result`` is the same memory as ``source``, with another shape."""
+
+    result: Buffer
+    source: Buffer
+
+    def __str__(self) -> str:
+        return f"{self.result.name} = {self.source.name} as {shape_text(self.result.shape)}"
+
+
+@dataclass(frozen=True)
+class Loop:
+    """Run a body once for each value of an axis."""
+
+    axis: Axis
+    body: tuple[Statement, ...]
+
+    def __str__(self) -> str:
+        inner = "\n".join("  " + line for statement in self.body for line in str(statement).splitlines())
+        return f"for {self.axis.name} < {self.axis.size}:\n{inner}"
+
+
+Statement: TypeAlias = "Let | Store | Start | Accumulate | Fill | Call | View | Loop"
+
+_IDENTITY_TEXT = {
+    "sum": "0", "prod": "1", "max": "-inf", "min": "inf", "any": "False", "all": "True", "set": "0",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Program:
+    """A loop program.
+
+    Attributes:
+        name: What the function is called.
+        arguments: Buffers and scalars, in the order in which they are given.
+        sizes: The names of symbolic sizes, in the order in which they are given after the arguments.
+        constants: The values of argument buffers that belong to the program.
+        body: The statements.
+        results: What is handed back, in order.
+    """
+
+    name: str
+    arguments: tuple[Buffer | Scalar, ...]
+    sizes: tuple[str, ...]
+    constants: tuple[tuple[Buffer, np.ndarray[Any, Any]], ...]
+    body: tuple[Statement, ...]
+    results: tuple[Buffer | Operand, ...]
+    user_functions: tuple[Any, ...] = field(default=())
+
+    def buffers(self) -> Iterator[Buffer]:
+        """Iterate over scratch and result buffers in the order of their first use."""
+        seen: set[int] = set()
+        for statement in walk(self.body):
+            for buffer in _written(statement):
+                if buffer.role != "argument" and id(buffer) not in seen:
+                    seen.add(id(buffer))
+                    yield buffer
+
+    def __str__(self) -> str:
+        takes = ", ".join(
+            f"{a.name}{shape_text(a.shape)}" if isinstance(a, Buffer) else a.name for a in self.arguments
+        )
+        gives = ", ".join(
+            f"{r.name}{shape_text(r.shape)}" if isinstance(r, Buffer) else str(r) for r in self.results
+        )
+        body = "\n".join("  " + line for statement in self.body for line in str(statement).splitlines())
+        return f"{self.name}({takes}) -> {gives}\n{body}\n"
+
+
+def walk(body: Sequence[Statement]) -> Iterator[Statement]:
+    """Iterate over all statements, those inside loops included, in program order."""
+    stack: list[Statement] = list(reversed(body))
+    while stack:
+        statement = stack.pop()
+        yield statement
+        if isinstance(statement, Loop):
+            stack.extend(reversed(statement.body))
+
+
+def _written(statement: Statement) -> list[Buffer]:
+    match statement:
+        case Store(buffer=buffer) | Fill(buffer=buffer) | Accumulate(target=Load(buffer=buffer)):
+            return [buffer]
+        case Call(result=buffer) | View(result=buffer):
+            return [buffer]
+    return []
+
+
+def shape_text(shape: Sequence[Size]) -> str:
+    """Return a shape as it stands behind a buffer's name: ``[n,d]``."""
+    return f"[{','.join(str(size) for size in shape)}]" if shape else ""
+
+
+def say(let: Let) -> str:
+    """Return the right side of a scalar statement, for people."""
+    shown = [str(operand) for operand in let.operands]
+    if let.template is not None:
+        return let.template.format(*shown)
+    return f"{let.operation}({', '.join(shown + [str(a) for a in let.attributes])})"

@@ -1,0 +1,68 @@
+"""The way from a graph to machine code: rewrite, lower, schedule, plan storage, emit, compile.
+
+Each stage is a pure function in a module of its own; this one composes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from symgraph.compile import lower as lowering
+from symgraph.compile import native
+from symgraph.compile.build import build as build_loops
+from symgraph.compile.emit import emit
+from symgraph.compile.loops import Program as LoopProgram
+from symgraph.compile.schedule import schedule
+from symgraph.expr import Expr
+from symgraph.options import Options
+from symgraph.rewrite import rewrite
+
+
+class Compiled:
+    """A program as machine code.
+
+    Attributes:
+        source: The emitted module.
+        loops: The loop program, printed.
+    """
+
+    def __init__(self, program: LoopProgram, options: Options) -> None:
+        self.source = emit(program)
+        self.loops = str(program)
+        self._constants = [np.array(value) for _, value in program.constants]
+        self._sizes = program.sizes
+        self._types = [result.dtype.type for result in program.results]
+        functions = {f"function_{i + 1}": f for i, f in enumerate(program.user_functions)}
+        self._kernel = native.load(
+            self.source, cache=options.cache, cache_dir=options.cache_dir, namespace=functions
+        )
+
+    def run(self, values: Sequence[Any], sizes: dict[str, int]) -> list[Any]:
+        """Return new arrays, and NumPy scalars for outputs without axes.
+
+        Args:
+            values: For each input a contiguous array of just its dtype, or a scalar of that dtype.
+            sizes: What the names of sizes stand for.
+        """
+        results = self._kernel(*values, *self._constants, *[sizes[name] for name in self._sizes])
+        return [
+            result if isinstance(result, np.ndarray) else dtype(result)
+            for result, dtype in zip(results, self._types, strict=True)
+        ]
+
+
+def plan(inputs: Sequence[Expr], outputs: Sequence[Expr], options: Options, name: str) -> LoopProgram:
+    """Return the loop program that computes the outputs from the inputs."""
+    given = set(inputs)
+    optimized = rewrite(outputs, keep=given) if options.optimize else list(outputs)
+    lowered = lowering.lower(optimized, given)
+    arrays = lowering.materialise(lowered, given)
+    return build_loops(schedule(arrays, given), inputs, arrays, name)
+
+
+def build(inputs: Sequence[Expr], outputs: Sequence[Expr], options: Options, name: str) -> Compiled:
+    """Return the compiled program of a graph; Numba compiles it at its first call, or finds it on disk."""
+    return Compiled(plan(inputs, outputs, options, name), options)

@@ -1,0 +1,140 @@
+"""The reference: a graph evaluated with NumPy, node by node, without compiling."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from symgraph import dims
+from symgraph.dims import Dim
+from symgraph.errors import ArgumentError, SizeError
+from symgraph.expr import CONSTANT, SIZE, Expr, topological
+from symgraph.op import Kind
+
+Array = np.ndarray[Any, Any]
+
+
+def known_attributes(attrs: Any, sizes: Mapping[str, int]) -> Any:
+    """Return static attributes with every symbolic size replaced by its number."""
+    if isinstance(attrs, Dim):
+        return dims.evaluate(attrs, sizes)
+    if isinstance(attrs, tuple):
+        return tuple(known_attributes(a, sizes) for a in attrs)
+    return attrs
+
+
+def check_requirements(nodes: Iterable[Expr], sizes: Mapping[str, int]) -> None:
+    """Check what operations require of sizes that only the call knows.
+
+    Raises:
+        SizeError: a size is negative, or an operation's requirement does not hold.
+    """
+    for node in nodes:
+        if node.op.requires is not None:
+            for needed in node.op.requires(*[arg.type for arg in node.args], *node.attrs):
+                if dims.names(needed.size) <= sizes.keys() and not _holds(needed.size, needed.relation, sizes):
+                    known = ", ".join(f"{name} = {sizes[name]}" for name in sorted(dims.names(needed.size)))
+                    where = f"\n  declared at {node.location}" if node.location else ""
+                    raise SizeError(f"{needed.message} ({known}){where}")
+
+
+def _holds(size: dims.Size, relation: str, sizes: Mapping[str, int]) -> bool:
+    number = dims.evaluate(size, sizes)
+    return number == 0 if relation == "== 0" else number >= 0
+
+
+def interpret(outputs: Sequence[Expr], values: Mapping[Expr, Array], sizes: Mapping[str, int]) -> list[Any]:
+    """Evaluate nodes with NumPy.
+
+    Args:
+        outputs: What to compute.
+        values: The arrays of leaves, and of any other node that shall not be computed.
+        sizes: The numbers that symbolic sizes stand for.
+
+    Returns:
+        One array (or NumPy scalar) per output.
+
+    Raises:
+        ArgumentError: a leaf has no value.
+    """
+    order = topological(outputs, stop=set(values))
+    check_requirements((node for node in order if node not in values), sizes)
+    remaining: dict[Expr, int] = {}
+    for node in order:
+        for arg in node.args:
+            remaining[arg] = remaining.get(arg, 0) + 1
+    wanted = set(outputs)
+    computed: dict[Expr, Any] = {}
+    with np.errstate(all="ignore"):
+        for node in order:
+            computed[node] = values[node] if node in values else _evaluate(node, computed, sizes)
+            if node not in values:
+                for arg in node.args:
+                    remaining[arg] -= 1
+                    if not remaining[arg] and arg not in wanted:
+                        computed.pop(arg, None)
+    return [computed[output] for output in outputs]
+
+
+def _evaluate(node: Expr, computed: Mapping[Expr, Any], sizes: Mapping[str, int]) -> Any:
+    if node.op is CONSTANT:
+        array: Array = node.attrs[0].array
+        return array if array.ndim else array[()]
+    if node.op is SIZE:
+        return node.dtype.type(dims.evaluate(node.attrs[0], sizes))
+    if node.op.kind is Kind.LEAF and node.op.name != "arange":
+        raise ArgumentError(f"{node!r} needs a value\n  declared at {node.location}")
+    attrs = known_attributes(node.attrs, sizes)
+    result = np.asarray(node.op.evaluate(*[np.asarray(computed[arg]) for arg in node.args], *attrs))
+    expected = tuple(dims.evaluate(size, sizes) for size in node.shape)
+    if result.shape != expected:
+        raise SizeError(f"{node.op.name}: expected shape {expected}, got {result.shape}\n  declared at {node.location}")
+    return result.astype(node.dtype, copy=False)[()]
+
+
+def evaluate(node: Any, feed: Mapping[Expr, Any] | None = None) -> Any:
+    """Evaluate a node, or a list of nodes, with NumPy, without compiling anything.
+
+    Args:
+        node: What to compute.
+        feed: The values of placeholders, or of any other node.
+
+    Returns:
+        A NumPy array, or a NumPy scalar; a list of them for a list.
+
+    Raises:
+        ArgumentError: a placeholder that is needed has no value.
+        SizeError: shapes do not fit.
+
+    Example:
+        >>> import symgraph as sg
+        >>> with sg.Graph():
+        ...     x = sg.placeholder("x", ("n",))
+        >>> sg.evaluate(sg.sum(x * x), {x: [1.0, 2.0]})
+        np.float64(5.0)
+    """
+    many = isinstance(node, list | tuple)
+    outputs = list(node) if many else [node]
+    values = {leaf: np.asarray(value, dtype=leaf.dtype) for leaf, value in (feed or {}).items()}
+    sizes = sizes_from(values)
+    results = interpret(outputs, values, sizes)
+    copies = [result.copy() if isinstance(result, np.ndarray) else result for result in results]
+    return copies if many else copies[0]
+
+
+def sizes_from(values: Mapping[Expr, Array]) -> dict[str, int]:
+    """Return what the names of sizes stand for, from the arrays given for nodes.
+
+    Raises:
+        SizeError: a rank or size differs from the declared one, or one name would have two values.
+    """
+    met: dict[str, tuple[dims.Size, int]] = {}
+    for node, array in values.items():
+        name = node.attrs[0] if node.op.kind is Kind.LEAF else repr(node)
+        if array.ndim != node.ndim:
+            raise SizeError(f"{name}: expected {node.ndim} axes {node.type}, got shape {array.shape}")
+        for axis, (size, actual) in enumerate(zip(node.shape, array.shape, strict=True)):
+            met[f"{name} axis {axis}"] = (size, actual)
+    return dims.solve(met)

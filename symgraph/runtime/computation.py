@@ -1,0 +1,233 @@
+"""What a function and a session have in common: outputs and updates computed from inputs and variables."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from typing import Any, Protocol
+
+import numpy as np
+
+from symgraph import dims
+from symgraph.arraytype import format_shape
+from symgraph.dims import Dim
+from symgraph.errors import DeclarationError, DTypeError, GraphError, ShapeError, at_user_line
+from symgraph.expr import PLACEHOLDER, VARIABLE, Expr, Namespace, topological
+from symgraph.interpret import check_requirements
+from symgraph.op import Kind
+from symgraph.options import Options
+from symgraph.runtime.door import Door
+from symgraph.runtime.program import Program, build_program
+
+
+class Store(Protocol):
+    """Where the values of variables live."""
+
+    lock: threading.RLock
+
+    def read(self, variables: Iterable[Expr]) -> list[Any]:
+        """Return the values of variables as they are now; nobody writes to these arrays."""
+
+    def write(self, values: Mapping[Expr, Any]) -> None:
+        """Replace the values of variables together."""
+
+
+class Computation:
+    """Outputs and updates, checked once, and the program that computes them, built when first needed.
+
+    Args:
+        name: What messages and the program call it.
+        inputs: The nodes whose values are given at each run.
+        labels: What messages call them.
+        outputs: The nodes to compute; each may occur more than once.
+        updates: The new value of each variable that a run changes.
+        backend: ``"numba"`` or ``"numpy"``.
+        options: How the program is compiled.
+
+    Raises:
+        DeclarationError: a size that is needed is given by no input.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        inputs: Sequence[Expr],
+        labels: Sequence[str],
+        outputs: Sequence[Expr],
+        updates: Mapping[Expr, Expr],
+        backend: str,
+        options: Options,
+    ) -> None:
+        self.inputs = tuple(inputs)
+        self._name, self._backend, self._options = name, backend, options
+        self._door = Door(name, inputs, labels)
+        targets = [*outputs, *updates.values()]
+        order = topological(targets, stop=set(inputs))
+        given = set(inputs)
+        self.variables = tuple(node for node in order if node.op is VARIABLE and node not in given)
+        _check_sizes(name, order, inputs)
+        self._requirements = [node for node in order if node not in given and _has_requirement(node)]
+        self._written = tuple(updates)
+        self._count = len(outputs)
+        needed = set(order)
+        self._passed = [i for i, node in enumerate(inputs) if node in needed]
+        self._program_inputs = [*[inputs[i] for i in self._passed], *self.variables]
+        available = {node: i for i, node in enumerate(self._program_inputs)}
+        computed: dict[Expr, int] = {}
+        for node in targets:
+            if node not in available:
+                computed.setdefault(node, len(computed))
+        self._program_outputs = list(computed)
+        self._sources = [
+            (True, available[node]) if node in available else (False, computed[node]) for node in targets
+        ]
+        self._program: Program | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def program(self) -> Program:
+        """The program; built on first use."""
+        if self._program is None:
+            with self._lock:
+                if self._program is None:
+                    self._program = build_program(
+                        self._backend, self._program_inputs, self._program_outputs, self._options, self._name
+                    )
+        return self._program
+
+    def run(self, values: Sequence[Any], store: Store | None) -> list[Any]:
+        """Return the outputs, as arrays that nobody else holds, and write the updates.
+
+        Everything is computed from the variables' values before the run; they change together, after
+        all has succeeded, or not at all.
+
+        Raises:
+            ArgumentError, SizeError: as :meth:`Door.admit`.
+            SizeError: an operation's requirement does not hold for these sizes.
+        """
+        admitted, sizes = self._door.admit(values)
+        if self._requirements:
+            check_requirements(self._requirements, sizes)
+        if len(self._passed) != len(admitted):
+            admitted = [admitted[i] for i in self._passed]
+        if store is None:
+            return self._collect(admitted, self._compute(admitted, sizes))
+        with store.lock if self._written else nullcontext():
+            values = [*admitted, *store.read(self.variables)]
+            results = self._collect(values, self._compute(values, sizes))
+            if self._written:
+                store.write(dict(zip(self._written, results[self._count :], strict=True)))
+        return results[: self._count]
+
+    def _compute(self, values: Sequence[Any], sizes: dict[str, int]) -> list[Any]:
+        return self.program.run(values, sizes) if self._program_outputs else []
+
+    def _collect(self, admitted: Sequence[Any], computed: Sequence[Any]) -> list[Any]:
+        handed_out: set[int] = set()
+        results = []
+        for is_input, i in self._sources:
+            result = admitted[i] if is_input else computed[i]
+            if isinstance(result, np.ndarray) and (is_input or i in handed_out):
+                result = result.copy()
+            elif not is_input:
+                handed_out.add(i)
+            results.append(result)
+        return results
+
+
+def missing_placeholders(outputs: Iterable[Expr], inputs: Iterable[Expr]) -> Iterator[tuple[Expr, Expr]]:
+    """Return each placeholder that is needed and not given, with the first output that needs it."""
+    given = set(inputs)
+    reported: set[Expr] = set()
+    roots = list(outputs)
+    if not any(node.op is PLACEHOLDER and node not in given for node in topological(roots, stop=given)):
+        return
+    for output in roots:
+        for node in topological([output], stop=given):
+            if node.op is PLACEHOLDER and node not in given and node not in reported:
+                reported.add(node)
+                yield node, output
+
+
+def check_input(node: Any, what: str) -> Expr:
+    """Check that a value may be given for a node.
+
+    Raises:
+        DeclarationError: it is no node, or a constant: equal constants are one node, so that giving one a
+            value would change others that happen to be equal.
+    """
+    if not isinstance(node, Expr):
+        raise DeclarationError(at_user_line(f"{what} is not a node: {node!r}"))
+    if node.op.kind is Kind.LEAF and node.op not in (PLACEHOLDER, VARIABLE):
+        raise DeclarationError(at_user_line(f"{what} is a constant ({node!r}); declare a placeholder to give values to"))
+    return node
+
+
+def check_updates(what: str, updates: Mapping[Any, Expr]) -> None:
+    """Check that each expression can become the value of its variable.
+
+    Raises:
+        DeclarationError: a key is not a variable.
+        ShapeError, DTypeError: a shape or dtype differs.
+    """
+    for variable, expression in updates.items():
+        if not isinstance(variable, Expr) or variable.op is not VARIABLE:
+            raise DeclarationError(at_user_line(f"{what}: only a variable can be updated, not {variable!r}"))
+        name = variable.attrs[0]
+        if expression.shape != variable.shape:
+            raise ShapeError(
+                at_user_line(
+                    f"{what}: the update of {name} has shape {format_shape(expression.shape)}, "
+                    f"the variable {format_shape(variable.shape)}"
+                )
+            )
+        if expression.dtype != variable.dtype:
+            raise DTypeError(
+                at_user_line(f"{what}: the update of {name} is {expression.dtype}, the variable {variable.dtype}")
+            )
+
+
+def common_graph(what: str, nodes: Iterable[Expr]) -> Namespace | None:
+    """Return the graph that nodes belong to, None when they are constants.
+
+    Raises:
+        GraphError: they belong to different graphs.
+    """
+    graph: Namespace | None = None
+    first: Expr | None = None
+    for node in nodes:
+        if node.graph is not None and node.graph is not graph:
+            if first is not None:
+                raise GraphError(at_user_line(f"{what}: {first!r} and {node!r} belong to different graphs"))
+            graph, first = node.graph, node
+    return graph
+
+
+def _check_sizes(name: str, order: Iterable[Expr], inputs: Sequence[Expr]) -> None:
+    given = set(inputs)
+    known = frozenset[str]().union(*[dims.names(size) for node in inputs for size in node.shape])
+    checked: set[Dim] = set()
+    for node in order:
+        for size in _sizes_in((node.shape, node.attrs)):
+            if size not in checked and node not in given:
+                checked.add(size)
+                if unknown := dims.names(size) - known:
+                    where = f"\n  declared at {node.location}" if node.location else ""
+                    shown = ", ".join(sorted(unknown))
+                    raise DeclarationError(f"{name}: the size {shown} of {node!r} is given by no input{where}")
+
+
+def _sizes_in(attribute: Any) -> Iterator[Dim]:
+    if isinstance(attribute, Dim):
+        yield attribute
+    elif isinstance(attribute, tuple):
+        for item in attribute:
+            yield from _sizes_in(item)
+
+
+def _has_requirement(node: Expr) -> bool:
+    if node.op.requires is None:
+        return False
+    needed = node.op.requires(*[arg.type for arg in node.args], *node.attrs)
+    return any(dims.names(requirement.size) for requirement in needed)

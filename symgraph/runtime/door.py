@@ -1,0 +1,212 @@
+"""The door of a compiled function: arguments are checked and converted, or refused with one clear error.
+
+What is accepted:
+
+* an array of the declared dtype, as it is when it is contiguous, aligned and in native byte order, and
+  copied into such an array otherwise; it is never written to;
+* booleans and integers where integers or floating-point numbers are declared, when every number is
+  represented exactly;
+* a floating-point array of lower precision;
+* Python numbers and lists of them, which are weak as in NumPy: they take the declared dtype.
+
+Refused are arrays that would lose precision or meaning: float64 for float32, floating-point numbers for
+integers, numbers for booleans, complex numbers, objects, text, masked arrays, ragged lists, and nodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from symgraph import dims
+from symgraph.arraytype import format_shape
+from symgraph.dims import Dim
+from symgraph.errors import ArgumentError, SizeError
+from symgraph.expr import Expr
+
+Array = np.ndarray[Any, Any]
+DType = np.dtype[np.generic]
+
+
+class _Parameter(NamedTuple):
+    label: str
+    dtype: DType
+    rank: int
+    shape: dims.Shape
+
+
+class Door:
+    """The checks of one function's arguments, planned once.
+
+    Args:
+        name: What messages call the function.
+        nodes: The nodes that the arguments stand for.
+        labels: What messages call the arguments.
+    """
+
+    __slots__ = ("_defined", "_expected", "_fixed", "_parameters", "_prefix", "_related", "_solvable_at_sight")
+
+    def __init__(self, name: str, nodes: Sequence[Expr], labels: Sequence[str]) -> None:
+        self._prefix = f"{name}({', '.join(labels)})"
+        self._parameters = [
+            _Parameter(label, node.dtype, node.ndim, node.shape)
+            for node, label in zip(nodes, labels, strict=True)
+        ]
+        # What is met most often: the type of the value, and of an array its dtype and rank.
+        # NumPy keeps one object for each common dtype, so that identity is the quick test.
+        self._expected = [
+            (np.ndarray if node.ndim else node.dtype.type, np.dtype(node.dtype.type), node.ndim) for node in nodes
+        ]
+        self._defined: list[tuple[str, int, int]] = []
+        self._fixed: list[tuple[int, int, int]] = []
+        self._related: list[tuple[int, int, Dim]] = []
+        known: set[str] = set()
+        for i, node in enumerate(nodes):
+            for axis, size in enumerate(node.shape):
+                if isinstance(size, int):
+                    self._fixed.append((i, axis, size))
+                elif (plain := _plain_name(size)) is not None and plain not in known:
+                    known.add(plain)
+                    self._defined.append((plain, i, axis))
+                else:
+                    self._related.append((i, axis, size))
+        self._solvable_at_sight = all(dims.names(size) <= known for _, _, size in self._related)
+
+    def admit(self, values: Sequence[Any]) -> tuple[list[Any], dict[str, int]]:
+        """Return the arguments as the program takes them, and what the names of sizes stand for.
+
+        Returns:
+            Contiguous, aligned arrays in native byte order and of the declared dtype, NumPy scalars where
+            a parameter has no axes; and the number of each name.
+
+        Raises:
+            ArgumentError: an argument is not an array of the declared dtype and cannot become one exactly.
+            SizeError: a rank or size differs from the declared one, or one name would have two values.
+        """
+        admitted = []
+        for value, (kind, dtype, rank) in zip(values, self._expected, strict=True):
+            if type(value) is kind and (
+                not rank or (value.dtype is dtype and value.ndim == rank and value.flags.carray)
+            ):
+                admitted.append(value)
+            else:
+                admitted.append(self._convert(value, self._parameters[len(admitted)]))
+        shapes = [value.shape for value in admitted]
+        if not self._solvable_at_sight:
+            return admitted, self._solve(shapes)
+        sizes = {name: shapes[i][axis] for name, i, axis in self._defined}
+        for i, axis, size in self._fixed:
+            if shapes[i][axis] != size:
+                return admitted, self._solve(shapes)
+        for i, axis, related in self._related:
+            if shapes[i][axis] != dims.evaluate(related, sizes):
+                return admitted, self._solve(shapes)
+        return admitted, sizes
+
+    def _solve(self, shapes: list[tuple[int, ...]]) -> dict[str, int]:
+        try:
+            return dims.solve(
+                {
+                    f"{parameter.label} axis {axis}": (size, actual)
+                    for parameter, shape in zip(self._parameters, shapes, strict=True)
+                    for axis, (size, actual) in enumerate(zip(parameter.shape, shape, strict=True))
+                }
+            )
+        except SizeError as error:
+            raise SizeError(f"{self._prefix}: {error}") from None
+
+    def _convert(self, value: Any, parameter: _Parameter) -> Any:
+        array = self._as_array(value, parameter)
+        if array.ndim != parameter.rank:
+            axes = "1 axis" if parameter.rank == 1 else f"{parameter.rank} axes"
+            shown = f" {format_shape(parameter.shape)}" if parameter.rank else " (a number)"
+            raise SizeError(f"{self._prefix}: {parameter.label}: expected {axes}{shown}, got shape {array.shape}")
+        if array.dtype != parameter.dtype:
+            array = self._cast(value, array, parameter)
+        if not array.ndim:
+            return array[()]
+        array = np.require(array, requirements=("C", "A"))
+        return array if array.flags.writeable else _without_lock(array)
+
+    def _as_array(self, value: Any, parameter: _Parameter) -> Array:
+        if isinstance(value, Expr):
+            raise self._refuse(parameter, f"the node {value!r}, which has no value yet")
+        if isinstance(value, np.ma.MaskedArray):
+            raise self._refuse(parameter, "a masked array; fill it first (value.filled(...))")
+        try:
+            return np.asarray(value)
+        except ValueError:
+            raise self._refuse(parameter, f"a ragged {type(value).__name__}: its items differ in shape") from None
+        except (TypeError, RuntimeError) as error:
+            raise self._refuse(parameter, f"{type(value).__name__}, of which NumPy makes no array: {error}") from None
+
+    def _cast(self, value: Any, array: Array, parameter: _Parameter) -> Array:
+        given, wanted = array.dtype, parameter.dtype
+        if given.kind not in "biuf":
+            shown = "an array of objects" if given.kind == "O" else f"dtype {given}"
+            if given.kind == "O" and not isinstance(value, np.ndarray | list | tuple):
+                shown = f"{value!r}" if value is None or isinstance(value, int) else f"{type(value).__name__}"
+                shown += ", which does not fit any dtype" if isinstance(value, int) else ""
+            raise self._refuse(parameter, shown)
+        weak = type(value) in (bool, int, float, list, tuple)
+        if np.can_cast(given, wanted, "safe") or (weak and not array.size):
+            return array.astype(wanted)
+        if wanted.kind == "f" and given.kind == "f":
+            if not weak:
+                raise self._refuse(parameter, f"{given}, which is more precise; convert it (value.astype({str(wanted)!r}))")
+            with np.errstate(over="ignore"):
+                converted = array.astype(wanted)
+            exact = np.array_equal(np.isfinite(converted), np.isfinite(array))
+        elif wanted.kind in "iuf" and given.kind in "iu":
+            with np.errstate(invalid="ignore"):
+                converted = array.astype(wanted)
+            exact = _equal_integers(array, converted)
+        else:
+            raise self._refuse(parameter, f"{given}")
+        if not exact:
+            raise self._refuse(parameter, f"{given} with numbers that {wanted} cannot represent")
+        return converted
+
+    def _refuse(self, parameter: _Parameter, got: str) -> ArgumentError:
+        return ArgumentError(f"{self._prefix}: {parameter.label}: expected {_described(parameter)}, got {got}")
+
+
+def _plain_name(size: Dim) -> str | None:
+    found = dims.names(size)
+    return next(iter(found)) if len(found) == 1 and dims.dim(*found) is size else None
+
+
+def _described(parameter: _Parameter) -> str:
+    if not parameter.rank:
+        return f"a {parameter.dtype} number"
+    return f"a {parameter.dtype} array of shape {format_shape(parameter.shape)}"
+
+
+def _equal_integers(integers: Array, converted: Array) -> bool:
+    """Tell whether a conversion kept every integer; going back may wrap, which the sign shows."""
+    if converted.dtype.kind == "f":
+        limit = 2.0 ** (integers.dtype.itemsize * 8 - (integers.dtype.kind == "i"))
+        if np.any(converted >= limit):
+            return False
+    back = converted.astype(integers.dtype)
+    return bool(np.all(back == integers) and np.all((converted < 0) == (integers < 0)))
+
+
+class _Unlocked:
+    """A read-only array seen without the lock."""
+
+    def __init__(self, array: Array) -> None:
+        self.owner = array
+        address, _ = array.__array_interface__["data"]
+        self.__array_interface__ = {**array.__array_interface__, "data": (address, False)}
+
+
+def _without_lock(array: Array) -> Array:
+    """Return a view of a read-only array that is not marked so.
+
+    Programs never write to their arguments, and compiled code is specialised for one kind of array;
+    copying a large memory-mapped file only to clear its mark would be a waste.
+    """
+    return np.asarray(_Unlocked(array))

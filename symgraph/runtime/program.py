@@ -1,0 +1,103 @@
+"""What computes: a program built from a graph by a backend."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from symgraph.errors import DeclarationError, at_user_line
+from symgraph.expr import Expr, topological
+from symgraph.interpret import interpret
+from symgraph.op import Kind
+from symgraph.options import Options
+
+BACKENDS = ("numba", "numpy")
+
+
+class Program(Protocol):
+    """Computes the outputs of a graph from values for its inputs."""
+
+    @property
+    def source(self) -> str:
+        """The text that is run."""
+
+    @property
+    def loops(self) -> str:
+        """The loop program, printed."""
+
+    def run(self, values: Sequence[Any], sizes: dict[str, int]) -> list[Any]:
+        """Return new arrays (NumPy scalars for outputs without axes) that share no memory.
+
+        Args:
+            values: For each input an array as :meth:`Door.admit` returns it. None is written to.
+            sizes: What the names of sizes stand for.
+        """
+
+
+def check_backend(backend: str) -> None:
+    """Check that a backend exists.
+
+    Raises:
+        DeclarationError: there is none of that name.
+    """
+    if backend not in BACKENDS:
+        known = " or ".join(repr(name) for name in BACKENDS)
+        raise DeclarationError(at_user_line(f"the backend is {known}, not {backend!r}"))
+
+
+def build_program(
+    backend: str, inputs: Sequence[Expr], outputs: Sequence[Expr], options: Options, name: str
+) -> Program:
+    """Return the program of a backend; Numba is imported only when it is the one."""
+    if backend == "numpy":
+        return NumpyProgram(inputs, outputs, name)
+    program: Program = importlib.import_module("symgraph.compile.pipeline").build(inputs, outputs, options, name)
+    return program
+
+
+class NumpyProgram:
+    """Interprets the graph with NumPy, node by node: the reference for compiled programs."""
+
+    def __init__(self, inputs: Sequence[Expr], outputs: Sequence[Expr], name: str) -> None:
+        self._inputs = tuple(inputs)
+        self._outputs = tuple(outputs)
+        self._name = name
+
+    def run(self, values: Sequence[Any], sizes: dict[str, int]) -> list[Any]:
+        """Return the outputs as new arrays."""
+        results = interpret(self._outputs, dict(zip(self._inputs, values, strict=True)), sizes)
+        taken = {id(value) for value in values}
+        return [_fresh(result, taken) for result in results]
+
+    @property
+    def source(self) -> str:
+        """One line for each operation, in the order they are interpreted."""
+        names = {node: node.attrs[0] if node.op.kind is Kind.LEAF else f"a{i}" for i, node in enumerate(self._inputs)}
+        lines = []
+        for node in topological(self._outputs, stop=set(self._inputs)):
+            if node not in names:
+                names[node] = f"v{len(lines)}"
+                arguments = [names[arg] for arg in node.args] + [repr(attribute) for attribute in node.attrs]
+                lines.append(f"    {names[node]} = {node.op.name}({', '.join(arguments)})  # {node.type}")
+        parameters = ", ".join(names[node] for node in self._inputs)
+        results = ", ".join(names[node] for node in self._outputs)
+        return "\n".join([f"{self._name}({parameters}):", *lines, f"    return {results}", ""])
+
+    @property
+    def loops(self) -> str:
+        """The same text: what is interpreted has no loops of its own."""
+        return self.source
+
+
+def _fresh(result: Any, taken: set[int]) -> Any:
+    """Return an array that owns its memory and is nobody else's."""
+    if not isinstance(result, np.ndarray):
+        return result
+    flags = result.flags
+    if id(result) in taken or not (flags.owndata and flags.carray):
+        return result.copy()
+    taken.add(id(result))
+    return result

@@ -1,0 +1,274 @@
+"""Every kernel, as plain Python and compiled: the same numbers as NumPy's, and as accurate as stated."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import mpmath
+import numba
+import numpy as np
+import pytest
+import scipy.special
+
+import symgraph.ops.elementwise  # noqa: F401  (registers the operations)
+from symgraph.compile import kernels
+from symgraph.errors import DTypeError
+from symgraph.op import FUNCTIONS, REGISTRY, Kind, Op
+
+_wrap_index = kernels.wrap_index
+OPERATIONS = [
+    op
+    for op in REGISTRY.values()
+    if op.kind is Kind.ELEMENTWISE and op.scalar is None and op.name not in ("astype", "where")
+]
+DTYPES = ["float64", "float32", "int64", "int32", "int16", "int8", "uint64", "uint32", "uint8", "bool"]
+# NumPy computes these with booleans as int8, round as float16.
+NOT_BOOLEAN = {"round", "square", "floor_divide", "remainder", "power", "bitwise_left_shift", "bitwise_right_shift"}
+# NumPy leaves the sign of a zero open (maximum), SciPy loses it (erfinv), or the reference does (elu).
+ANY_ZERO = {"maximum", "minimum", "clip", "erfinv", "elu", "xlogy"}
+# Absolute as well as relative, and at least 4 eps: these cross zero where their terms do not (gelu: its far tail).
+TOLERANCE = {"logaddexp": 0.0, "gelu": 1e-13, "lgamma": 1e-13, "digamma": 1e-13, "polygamma": 1e-13}
+
+
+def compile_loop(names: list[str], arity: int, attributes: str = "") -> Callable[..., None]:
+    """Return one compiled function that fills ``out_name[i]`` for every named kernel."""
+    arguments = ["x", "y", "z"][:arity]
+    call = ", ".join(f"{a}[i]" for a in arguments)
+    outputs = [f"out_{name}" for name in names]
+    source = f"def fill({', '.join(arguments + outputs)}):\n    for i in range(len(x)):\n" + "".join(
+        f"        out_{name}[i] = {name}({call}{attributes})\n" for name in names
+    )
+    namespace = {name: getattr(kernels, name) for name in names}
+    exec(source, namespace)
+    filled: Callable[..., None] = numba.njit(error_model="numpy", nogil=True)(namespace["fill"])
+    return filled
+
+
+def table(dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    if dtype.kind == "b":
+        return np.array([True, False])
+    if dtype.kind == "f":
+        limits = np.finfo(dtype)
+        special = [0.0, np.inf, np.nan, limits.max, limits.tiny, limits.smallest_subnormal]
+        ordinary = [1.0, 0.5, 1.5, 2.5, 3.0, 0.3, 1e-3, 10.0, 20.0, 50.0, 1e10]
+        return np.array([sign * x for x in special + ordinary for sign in (1, -1)], dtype)
+    bounds = np.iinfo(dtype)
+    values = [0, 1, 2, 3, 7, 100, bounds.max, bounds.max - 1, bounds.min, bounds.min + 1]
+    return np.array(values + ([-1, -2, -3, -7, -100] if dtype.kind == "i" else []), dtype)
+
+
+def takes(op: Op, dtype: np.dtype[Any]) -> bool:
+    """Tell whether an operand of this dtype reaches the kernel as it is."""
+    if dtype.kind == "b" and op.name in NOT_BOOLEAN:
+        return False
+    operands = [np.ones(1, dtype)] * (op.arity or 0)
+    try:
+        node = FUNCTIONS[op.name](*([2] if op.attributes else []), *operands)
+    except DTypeError:
+        return False
+    return bool(node.op is op and node.args[0].type.dtype == dtype)
+
+
+def operands_of(op: Op, dtype: np.dtype[Any]) -> list[np.ndarray[Any, Any]]:
+    values = table(dtype)
+    grid = [part.ravel() for part in np.meshgrid(*[values] * (op.arity or 0))]
+    if op.name == "power" and dtype.kind == "i":
+        keep = grid[1] >= 0
+    elif op.name == "lgamma":  # SciPy: inf at subnormal numbers, -inf at -inf, against C, PyTorch and mpmath
+        keep = ~((grid[0] == -np.inf) | ((grid[0] != 0) & (np.abs(grid[0]) < np.finfo(dtype).tiny)))
+    elif op.name == "power" and dtype.kind == "f":  # NumPy's scalars take the square root, which differs there
+        keep = ~((grid[1] == 0.5) & ((grid[0] == -np.inf) | (grid[0] == 0)))
+    else:
+        return grid
+    return [part[keep] for part in grid]
+
+
+def assert_same(op: Op, got: np.ndarray[Any, Any], expected: np.ndarray[Any, Any], label: str) -> None:
+    assert got.dtype == expected.dtype, label
+    if expected.dtype.kind != "f":
+        np.testing.assert_array_equal(got, expected, label)
+        return
+    tolerance = max(TOLERANCE.get(op.name, 0.0), 4 * float(np.finfo(expected.dtype).eps))
+    absolute = tolerance if op.name in TOLERANCE else float(np.finfo(expected.dtype).smallest_subnormal)
+    np.testing.assert_allclose(got, expected, rtol=tolerance, atol=absolute, err_msg=label)
+    if op.name not in ANY_ZERO:
+        zero = (got == 0) & (expected == 0)
+        np.testing.assert_array_equal(np.signbit(got[zero]), np.signbit(expected[zero]), label)
+
+
+def test_every_operation_has_scalar_code_or_a_kernel() -> None:
+    assert len(OPERATIONS) > 50
+    assert {op.name for op in OPERATIONS} <= set(kernels.__all__)
+
+
+@pytest.mark.parametrize("name", DTYPES)
+def test_plain_python_compiled_code_and_numpy_agree(name: str) -> None:
+    dtype = np.dtype(name)
+    chosen = [op for op in OPERATIONS if takes(op, dtype)]
+    assert len(chosen) > (40 if dtype.kind == "f" else 8)
+    for arity in (1, 2, 3):
+        ops = [op for op in chosen if op.arity == arity and not op.attributes]
+        # One table for all kernels of a loop; the rows that an operation leaves out are not compared.
+        inputs = [part.ravel() for part in np.meshgrid(*[table(dtype)] * arity)]
+        loop_ops = [op for op in ops if not (op.name == "power" and dtype.kind == "i")]
+        with np.errstate(all="ignore"):
+            results = {op: np.empty(len(inputs[0]), op.evaluate(*[p[:1] for p in inputs]).dtype) for op in loop_ops}
+            compile_loop([op.name for op in loop_ops], arity)(*inputs, *results.values())
+            for op in loop_ops:
+                operands = operands_of(op, dtype)
+                rows = _rows(inputs, operands)
+                expected = op.evaluate(*operands)
+                plain = [getattr(kernels, op.name)(*row) for row in zip(*operands, strict=True)]
+                assert {type(value) for value in plain} == {expected.dtype.type}, op.name
+                assert_same(op, results[op][rows], expected, f"{op.name} compiled")
+                assert_same(op, np.array(plain), expected, f"{op.name} plain")
+
+
+def _rows(inputs: list[np.ndarray[Any, Any]], kept: list[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+    """Return the positions in the full table of the rows that are kept, in order."""
+    keys = [tuple(value.tobytes() for value in row) for row in zip(*inputs, strict=True)]
+    positions: dict[tuple[bytes, ...], int] = {key: i for i, key in enumerate(keys)}
+    return np.array([positions[tuple(value.tobytes() for value in row)] for row in zip(*kept, strict=True)])
+
+
+@pytest.mark.parametrize("name", ["int64", "int8", "uint64", "uint8"])
+def test_integer_power_wraps_as_numpy(name: str) -> None:
+    dtype = np.dtype(name)
+    base, exponent = operands_of(REGISTRY["power"], dtype)
+    out = np.empty_like(base)
+    compile_loop(["power"], 2)(base, exponent, out)
+    np.testing.assert_array_equal(out, np.power(base, exponent))
+
+
+def test_negative_powers_of_integers_are_an_error_in_both_modes() -> None:
+    base, exponent = np.array([2]), np.array([-1])
+    with pytest.raises(ValueError, match="negative integer powers"):
+        compile_loop(["power"], 2)(base, exponent, np.empty(1, np.int64))
+    with pytest.raises(ValueError, match="negative integer powers"):
+        kernels.power(base[0], exponent[0])
+
+
+@numba.njit
+def wrap_compiled(index: int, size: int) -> Any:
+    return _wrap_index(index, size)
+
+
+@pytest.mark.parametrize("kernel", [kernels.wrap_index, wrap_compiled], ids=["plain", "compiled"])
+def test_unsigned_indices_stay_integers(kernel: Callable[[Any, int], Any]) -> None:
+    assert np.asarray(kernel(np.uint64(2), 3)).dtype == np.int64
+
+
+@pytest.mark.parametrize("kernel", [kernels.wrap_index, wrap_compiled], ids=["plain", "compiled"])
+def test_indices_wrap_and_errors_name_index_and_size(kernel: Callable[[int, int], int]) -> None:
+    assert [kernel(i, 3) for i in (-3, -1, 0, 2)] == [0, 2, 0, 2]
+    for index in (3, -4):
+        with pytest.raises(IndexError, match=rf"{index}, 3"):
+            kernel(index, 3)
+
+
+_random = np.random.default_rng(0)
+_POSITIVE = np.concatenate([np.exp(_random.uniform(-700, 700, 40)), [5e-324, 1e-310]])
+_MIDDLE = _random.uniform(-25, 25, 40)
+_UNIT = np.concatenate(
+    [_random.uniform(-1, 1, 40), 1 - np.exp(_random.uniform(-36, 0, 20)), np.exp(_random.uniform(-700, 0, 20))]
+)
+_LINE = np.concatenate([_POSITIVE, -_POSITIVE, _MIDDLE])
+_GAMMA = np.concatenate([_random.uniform(-20, 30, 60), _random.uniform(-1000, -100, 10), [0.5, 1.4616, 1e-9, -1e-9]])
+RANGES = {
+    **dict.fromkeys(["exp", "exp2", "expm1", "sinh", "cosh", "sigmoid", "softplus", "silu"], 25 * _MIDDLE),
+    **dict.fromkeys(["log", "log2", "log10", "sqrt"], _POSITIVE),
+    **dict.fromkeys(["sin", "cos", "tan", "atan", "asinh", "cbrt", "tanh"], _LINE),
+    **dict.fromkeys(["asin", "acos", "atanh", "erf", "erfc", "erfinv"], _UNIT),
+    "log1p": np.concatenate([_POSITIVE, _UNIT]),
+    "acosh": 1 + _POSITIVE,
+}
+LIMIT_IN_ULP = {"erfinv": 8}
+
+
+def measure(got: np.ndarray[Any, Any], exact: list[Any]) -> float:
+    """Return the largest error in units in the last place, where the exact value is in range."""
+    worst = 0.0
+    for value, true in zip(got, exact, strict=True):
+        rounded = got.dtype.type(float(true))
+        if np.isfinite(rounded):
+            worst = max(worst, float(abs(mpmath.mpf(float(value)) - true) / float(np.spacing(abs(rounded)))))
+    return worst
+
+
+def exact_values(op: Op, x: np.ndarray[Any, Any]) -> list[Any]:
+    points = [mpmath.mpf(float(value)) for value in x]
+    if op.name == "cbrt":  # mpmath's is complex at negative numbers
+        return [mpmath.sign(value) * mpmath.cbrt(abs(value)) for value in points]
+    oracle: Any = op.oracle
+    return [getattr(mpmath.mp, oracle)(v) if isinstance(oracle, str) else oracle(mpmath.mp, v) for v in points]
+
+
+@pytest.mark.parametrize("name", ["float64", "float32"])
+def test_elementary_functions_are_accurate_to_a_few_ulp(name: str) -> None:
+    loop = compile_loop(list(RANGES), 1)
+    groups: dict[int, list[str]] = {}
+    for kernel, values in RANGES.items():
+        groups.setdefault(id(values), []).append(kernel)
+    with mpmath.workprec(300), np.errstate(all="ignore"):
+        for names in groups.values():
+            x = RANGES[names[0]].astype(name)
+            results = {kernel: np.empty_like(x) for kernel in RANGES}
+            loop(x, *results.values())
+            for kernel in names:
+                inside = np.isfinite(x) & ((np.abs(x) < 1) | (kernel not in ("atanh", "erfinv")))
+                exact = exact_values(REGISTRY[kernel], x[inside])
+                plain = np.array([getattr(kernels, kernel)(value) for value in x[inside]])
+                limit = LIMIT_IN_ULP.get(kernel, 4 if name == "float64" else 2)
+                assert measure(results[kernel][inside], exact) <= limit, f"{kernel} compiled"
+                assert measure(plain, exact) <= limit, f"{kernel} plain"
+
+
+def exact_gamma(name: str, x: float) -> Any:
+    return mpmath.re(mpmath.loggamma(x)) if name == "lgamma" else mpmath.digamma(x)
+
+
+@pytest.mark.parametrize("name", ["lgamma", "digamma"])
+def test_gamma_family_is_accurate_on_the_whole_line(name: str) -> None:
+    out = np.empty_like(_GAMMA)
+    compile_loop([name], 1)(_GAMMA, out)
+    for value, compiled in zip(_GAMMA, out, strict=True):
+        exact = exact_gamma(name, float(value))
+        for got in (compiled, getattr(kernels, name)(value)):
+            assert abs(got - exact) <= 1e-13 * max(1, abs(exact)), value
+
+
+@pytest.mark.parametrize("order", range(1, 7))
+def test_polygamma_is_accurate_on_the_whole_line(order: int) -> None:
+    for value in _GAMMA:
+        exact = mpmath.polygamma(order, mpmath.mpf(float(value)))
+        scale = abs(exact) if value > 0 else max(1, abs(exact))
+        assert abs(kernels.polygamma(value, order) - exact) <= 1e-13 * scale, value
+
+
+def test_polygamma_compiles_with_its_order() -> None:
+    for dtype in (np.float64, np.float32):
+        x: Any = _GAMMA.astype(dtype)
+        out = np.empty_like(x)
+        compile_loop(["polygamma"], 1, ", 3")(x, out)
+        with np.errstate(all="ignore"):
+            plain = np.array([kernels.polygamma(value, 3) for value in x])
+            np.testing.assert_allclose(out, plain, rtol=1e-14 if dtype is np.float64 else 1e-7)
+            assert type(kernels.polygamma(x[0], 3)) is dtype
+
+
+@pytest.mark.parametrize("x", [0.0, -0.0, -1.0, -2.0, -1e20, math.inf, math.nan])
+def test_poles_and_limits_are_those_of_scipy(x: float) -> None:
+    value = np.float64(x)
+    with np.errstate(all="ignore"):
+        np.testing.assert_array_equal(kernels.lgamma(value), scipy.special.gammaln(value))
+        np.testing.assert_array_equal(kernels.digamma(value), scipy.special.digamma(value))
+        for order in (1, 2):
+            np.testing.assert_array_equal(kernels.polygamma(value, order), scipy.special.polygamma(order, value))
+
+
+def test_the_left_tail_of_gelu_keeps_relative_accuracy() -> None:
+    for x in np.linspace(-35, -1, 35):
+        exact = x * mpmath.ncdf(x)
+        assert abs(kernels.gelu(x) - exact) <= abs(exact) * np.finfo(float).eps * (4 + x * x)
