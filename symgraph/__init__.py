@@ -19,7 +19,6 @@ from typing import Any
 
 from symgraph import ops as _ops
 from symgraph.arraytype import ArrayType
-from symgraph.derive.reverse import grad, gradients
 from symgraph.dims import Dim, dim
 from symgraph.errors import (
     ArgumentError,
@@ -36,6 +35,7 @@ from symgraph.errors import (
 )
 from symgraph.expr import Expr
 from symgraph.graph import Graph, default_graph, name_scope, placeholder, variable
+from symgraph.gradients import grad, gradients
 from symgraph.graph import named_constant as constant
 from symgraph.interpret import evaluate
 from symgraph.op import FUNCTIONS as _FUNCTIONS
@@ -48,7 +48,7 @@ _LAZY = {
     "Function": "symgraph.runtime.function",
     "Options": "symgraph.options",
     "Session": "symgraph.runtime.session",
-    "compare": "symgraph.compare",
+    "compare": "symgraph.comparison",
     "eager": "symgraph.eager",
     "from_sympy": "symgraph.export.sympy_io",
     "function": "symgraph.runtime.function",
@@ -63,7 +63,8 @@ _LAZY = {
     "train": "symgraph.train",
     "view": "symgraph.view",
 }
-_HIDDEN = {"getitem", "at_set", "at_add"}
+# ``sg.trace`` of ``symgraph.tracing`` also takes matrices.
+_HIDDEN = {"getitem", "at_set", "at_add", "trace"}
 _VOCABULARY = {name: function for name, function in _FUNCTIONS.items() if name not in _HIDDEN}
 globals().update(_VOCABULARY)
 

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NoReturn, Self
-from weakref import WeakValueDictionary
+from weakref import ref
 
 import numpy as np
 
@@ -88,12 +89,6 @@ class Expr(Value):
     def __array__(self, *_: Any, **__: Any) -> NoReturn:
         raise TypeError(at_user_line(f"{self!r} has no value while the graph is declared: compile or run it"))
 
-    def __hash__(self) -> int:
-        return id(self) >> 4
-
-    def __eq__(self, other: object) -> bool:
-        return self is other
-
 
 class Literal:
     """The value of a constant, equal to another when dtype, shape and every bit are equal."""
@@ -115,8 +110,44 @@ class Literal:
         return repr(self.array.item()) if self.array.ndim == 0 else f"array of shape {self.array.shape}"
 
 
-_interned: WeakValueDictionary[tuple[Any, ...], Expr] = WeakValueDictionary()
-_lock = threading.Lock()
+class _Reference(ref[Expr]):
+    """A weak reference to a node that knows under which key the node is interned."""
+
+    __slots__ = ("key",)
+    key: tuple[Any, ...]
+
+
+def _forget(reference: ref[Expr]) -> None:
+    key = reference.key  # type: ignore[attr-defined]
+    if _interned.get(key) is reference:
+        del _interned[key]
+
+
+_interned: dict[tuple[Any, ...], _Reference] = {}
+
+
+class _Origin(threading.local):
+    location: Location | None = None
+
+
+_origin = _Origin()
+
+
+@contextmanager
+def derived() -> Iterator[Callable[[Location | None], None]]:
+    """Let nodes that a stage makes point at the user's line of the node they come from.
+
+    Yields a function that says which line that is; without one it is the line that called symgraph.
+    """
+    before = _origin.location
+
+    def come_from(location: Location | None) -> None:
+        _origin.location = location or before
+
+    try:
+        yield come_from
+    finally:
+        _origin.location = before
 
 
 def make(op: Op, args: tuple[Expr, ...], attrs: tuple[Any, ...] = (), type: ArrayType | None = None) -> Expr:
@@ -133,9 +164,11 @@ def make(op: Op, args: tuple[Expr, ...], attrs: tuple[Any, ...] = (), type: Arra
         GraphError: the arguments belong to two graphs.
     """
     key = (op, attrs, type, *map(id, args))
-    found = _interned.get(key)
-    if found is not None:
-        return found
+    interned = _interned.get(key)
+    if interned is not None:
+        found = interned()
+        if found is not None:
+            return found
     graph = None
     for arg in args:
         if arg.graph is not graph and arg.graph is not None:
@@ -150,9 +183,16 @@ def make(op: Op, args: tuple[Expr, ...], attrs: tuple[Any, ...] = (), type: Arra
     node.attrs = attrs
     node.type = type
     node.graph = graph
-    node.location = user_location()
-    with _lock:
-        return _interned.setdefault(key, node)
+    node.location = _origin.location or user_location()
+    reference = _Reference(node, _forget)
+    reference.key = key
+    while True:
+        present = _interned.setdefault(key, reference)
+        existing = present()
+        if existing is not None:
+            return existing
+        if _interned.get(key) is present:
+            _interned[key] = reference
 
 
 def _no_rule(*_: Any) -> NoReturn:
@@ -232,26 +272,24 @@ def topological(outputs: Iterable[Expr], stop: frozenset[Expr] | set[Expr] = fro
         stop: Nodes whose arguments are not visited.
     """
     order: list[Expr] = []
-    seen: set[int] = set()
+    seen: set[Expr] = set()
     stack: list[Expr | None] = []
     for output in outputs:
-        if id(output) in seen:
-            continue
         stack.append(output)
         while stack:
             node = stack.pop()
             if node is None:
                 order.append(stack.pop())  # type: ignore[arg-type]
-                continue
-            if id(node) in seen:
-                continue
-            seen.add(id(node))
-            if not node.args or node in stop:
-                order.append(node)
-                continue
-            stack.append(node)
-            stack.append(None)
-            stack.extend(arg for arg in reversed(node.args) if id(arg) not in seen)
+            elif node not in seen:
+                seen.add(node)
+                if node.args and node not in stop:
+                    stack.append(node)
+                    stack.append(None)
+                    for arg in node.args[::-1]:
+                        if arg not in seen:
+                            stack.append(arg)
+                else:
+                    order.append(node)
     return order
 
 

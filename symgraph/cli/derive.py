@@ -11,6 +11,7 @@ import click
 import symgraph as sg
 from symgraph.cli.formula import FormulaError, parse_formula
 from symgraph.expr import Expr
+from symgraph.export.latex import latex_name
 from symgraph.export.source import LANGUAGES
 
 _FORMATS = ["text", "latex", "sympy", *LANGUAGES]
@@ -58,10 +59,11 @@ def derive(formula: str, wrt: str | None, order: int, form: str, name: str) -> N
         )
     elif form == "text":
         click.echo(sg.to_text({own: value} | named))
+    elif form == "latex":
+        click.echo(_labelled_latex({own: value} | named))
     else:
-        show = sg.to_latex if form == "latex" else sg.to_sympy
         for label, node in ({own: value} | named).items():
-            click.echo(f"{label} = {show(node)}")
+            click.echo(f"{label} = {sg.to_sympy(node)}")
 
 
 def partial_derivatives(value: Expr, xs: Sequence[Expr], order: int) -> list[Expr]:
@@ -72,9 +74,18 @@ def partial_derivatives(value: Expr, xs: Sequence[Expr], order: int) -> list[Exp
         for taken, node in found.items():
             rest = xs[xs.index(taken[-1]) if depth else 0 :]
             for x, derivative in zip(rest, sg.gradients(node, rest, unconnected="zero"), strict=True):
-                longer[*taken, x] = sg.simplify(derivative)
+                longer[*taken, x] = sg.simplify(derivative, kinds=("exact", "rounding"), groups=("algebra", "structure"))
         found = longer
     return [found[xs_taken] for xs_taken in itertools.combinations_with_replacement(xs, order)]
+
+
+def _labelled_latex(named: dict[str, Expr]) -> str:
+    """Return LaTeX with labels as they are; :func:`symgraph.to_latex` reads its labels as names of variables."""
+    stand_ins = {f"output_{i}": label for i, label in enumerate(named)}
+    text = sg.to_latex(dict(zip(stand_ins, named.values(), strict=True)))
+    for name, label in stand_ins.items():
+        text = text.replace(latex_name(name), label)
+    return text
 
 
 def _chosen(wrt: str | None, symbols: dict[str, Expr]) -> list[str]:

@@ -73,8 +73,7 @@ def load(
     name = _program_name(source, entry)
     if namespace:
         jitted = {
-            key: function if hasattr(function, "py_func") else numba.njit(function)
-            for key, function in namespace.items()
+            key: function if hasattr(function, "py_func") else _njit(function) for key, function in namespace.items()
         }
         return _compile_lazily(f"{name}_{next(_numbers)}", source, entry, None, jitted)
     with _loading:
@@ -106,11 +105,11 @@ def _compile_lazily(
                 setattr(module, callee, compile_function(getattr(module, callee)))
         if not hasattr(module, entry):
             raise CompileError(f"the emitted module {name} defines no function {entry!r}")
-        dispatcher: Callable[..., Any] = compile_function(getattr(module, entry))
+        dispatcher = compile_function(getattr(module, entry))
         if folder is not None and not _settings.DISABLE_JIT:
-            vars_of: Any = dispatcher
-            vars_of._cache = _DiskCache(folder, name)
-        return dispatcher
+            dispatcher._cache = _DiskCache(folder, name)
+        function: Callable[..., Any] = dispatcher
+        return function
     except BaseException:
         del sys.modules[name]
         raise
@@ -149,17 +148,16 @@ def _program_name(source: str, entry: str) -> str:
 
 @remember
 def _toolchain() -> tuple[str, ...]:
-    """Return what else decides the machine code: the versions, and the text of symgraph's kernels and of this file."""
-    here = Path(__file__).parent
-    texts = [Path(__file__), *sorted(here.glob("kernels.py")), *sorted((here / "kernels").rglob("*.py"))]
-    kernels = hashlib.sha256(b"\0".join(text.read_bytes() for text in texts)).hexdigest()
+    """Return what else decides the machine code: the versions, and the text of what emitted modules import."""
+    texts = sorted(Path(__file__).parent.rglob("*.py"))
+    digest = hashlib.sha256(b"\0".join(text.read_bytes() for text in texts)).hexdigest()
     return (
         sys.version,
         platform.python_implementation(),
         np.__version__,
         numba.__version__,
         llvmlite.__version__,
-        kernels,
+        digest,
     )
 
 

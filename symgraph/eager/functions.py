@@ -17,7 +17,7 @@ from symgraph.arraytype import BOOL, as_dtype
 from symgraph.eager.promotion import floating, result_dtype
 from symgraph.eager.tensor import Tensor, named, number, wrap
 from symgraph.errors import EagerError
-from symgraph.op import FUNCTIONS, REGISTRY
+from symgraph.op import FUNCTIONS, REGISTRY, Op
 
 Function = Callable[..., Any]
 
@@ -61,8 +61,14 @@ def promoted(operands: Iterable[Any], to_floating: bool = False) -> list[Tensor]
 
 
 def _elementwise(torch_name: str, name: str, to_floating: bool) -> Function:
+    general = FUNCTIONS[name]
+    op: Op = general.op  # type: ignore[attr-defined]
+    direct = not name.startswith(("logical_", "bitwise_"))
+
     def function(*operands: Any) -> Any:
-        return FUNCTIONS[name](*promoted(operands, to_floating))
+        if direct and len(operands) == 1 and isinstance(x := operands[0], Tensor) and x._array.dtype.kind == "f":
+            return Tensor._apply(op, operands, ())
+        return general(*promoted(operands, to_floating))
 
     function.__name__ = function.__qualname__ = torch_name
     function.__doc__ = f"PyTorch's ``{torch_name}``: ``symgraph.{name}`` with PyTorch's promotion of dtypes."

@@ -35,9 +35,10 @@ FREED = (
 
 
 class Mode(threading.local):
-    """Whether this thread records what it executes."""
+    """Whether this thread records what it executes, and whether NumPy's warnings are off already."""
 
     enabled: bool = True
+    quiet: bool = False
 
 
 MODE = Mode()
@@ -129,10 +130,10 @@ class Node(BackwardNode):
     def free(self) -> None:
         """Give back the arrays, keeping their types: rules that read no array still work."""
         if self.args is not None:
-            label = self.name()
-            self.kinds = (*[(a.dtype, a._array.shape) for a in self.args], (self.out.dtype, self.out.shape))
+            if self.op.name in _VARIANTS:
+                self.label = self.name()
+            self.kinds = (*[(a._array.dtype, a._array.shape) for a in self.args], (self.out.dtype, self.out.shape))
             self.args = self.out = None
-            self.label = label
 
 
 class AccumulateGrad(BackwardNode):
@@ -217,33 +218,35 @@ def run_backward(
     captured: dict[Edge, Any] = {}
     targets = frozenset(inputs or ())
     needed = None if inputs is None else _leading_to({node for node, _ in targets}, [edge[0] for edge, _ in roots])
-    before, MODE.enabled = MODE.enabled, create_graph
+    before = MODE.enabled, MODE.quiet
+    MODE.enabled, MODE.quiet = create_graph, True
     try:
-        for edge, gradient in roots:
-            if needed is None or edge[0] in needed:
-                arrive(edge, Cotangent(gradient))
-        while heap:
-            _, node = heapq.heappop(heap)
-            cotangents = pending.pop(node)
-            if node.hooks is not None or node.retained is not None:
-                cotangents = _observed(node, cotangents)
-            for position, cotangent in enumerate(cotangents if targets else ()):
-                if cotangent is not None and (node, position) in targets:
-                    captured[node, position] = cotangent.value
-            if type(node) is AccumulateGrad:
-                if accumulate and cotangents[0] is not None:
-                    node.variable._accumulate(cotangents[0].value, create_graph)
-                continue
-            wanted = [e is not None and (needed is None or e[0] in needed) for e in node.parents]
-            if True in wanted:
-                found = node.pull(cotangents, wanted, create_graph)
-                for parent, cotangent in zip(node.parents, found, strict=True):
-                    if parent is not None and cotangent is not None:
-                        arrive(parent, cotangent)
-                if not retain_graph:
-                    node.free()
+        with np.errstate(all="ignore"):
+            for edge, gradient in roots:
+                if needed is None or edge[0] in needed:
+                    arrive(edge, Cotangent(gradient))
+            while heap:
+                _, node = heapq.heappop(heap)
+                cotangents = pending.pop(node)
+                if node.hooks is not None or node.retained is not None:
+                    cotangents = _observed(node, cotangents)
+                for position, cotangent in enumerate(cotangents if targets else ()):
+                    if cotangent is not None and (node, position) in targets:
+                        captured[node, position] = cotangent.value
+                if type(node) is AccumulateGrad:
+                    if accumulate and cotangents[0] is not None:
+                        node.variable._accumulate(cotangents[0].value, create_graph)
+                    continue
+                wanted = [e is not None and (needed is None or e[0] in needed) for e in node.parents]
+                if True in wanted:
+                    found = node.pull(cotangents, wanted, create_graph)
+                    for parent, cotangent in zip(node.parents, found, strict=True):
+                        if parent is not None and cotangent is not None:
+                            arrive(parent, cotangent)
+                    if not retain_graph:
+                        node.free()
     finally:
-        MODE.enabled = before
+        MODE.enabled, MODE.quiet = before
     return captured
 
 

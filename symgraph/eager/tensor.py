@@ -93,23 +93,19 @@ class Tensor(Value):
     @classmethod
     def _apply(cls, op: Op, args: tuple[Any, ...], attrs: tuple[Any, ...]) -> Any:
         arrays = [arg._array for arg in args]
-        if op.kind is Kind.ELEMENTWISE:
-            try:
+        try:
+            if MODE.quiet:
+                array = op.evaluate(*arrays, *attrs)
+            else:
                 with np.errstate(all="ignore"):
                     array = op.evaluate(*arrays, *attrs)
-            except ValueError as error:
-                op.type_rule(*[arg.type for arg in args], *attrs)
-                raise EagerError(f"{op.name}: {error}") from None
-            if type(array) is not np.ndarray:
-                array = np.asarray(array)
-            if array.dtype is not arrays[-1].dtype or op.attributes:
-                array = _of_declared_type(op, array, arrays, attrs)
-        else:
-            expected = op.type_rule(*[arg.type for arg in args], *attrs)
-            with np.errstate(all="ignore"):
-                array = np.asarray(op.evaluate(*arrays, *attrs))
-            if array.dtype != expected.dtype:
-                array = array.astype(expected.dtype)
+        except ValueError as error:
+            op.type_rule(*[arg.type for arg in args], *attrs)
+            raise EagerError(f"{op.name}: {error}") from None
+        if type(array) is not np.ndarray:
+            array = np.asarray(array)
+        if op.kind not in _CHECKED_BY_NUMPY or array.dtype is not arrays[-1].dtype or op.name == "astype":
+            array = _of_declared_type(op, array, args, attrs)
         result = object.__new__(Tensor)
         result._array = array
         if op.kind is Kind.MOVEMENT and len(args) == 1 and shares_memory(array, arrays[0]):
@@ -608,15 +604,29 @@ def _record(op: Op, args: tuple[Tensor, ...], attrs: tuple[Any, ...], result: Te
         result._requires = True
 
 
+_CHECKED_BY_NUMPY = {Kind.ELEMENTWISE, Kind.MOVEMENT, Kind.REDUCE, Kind.SCAN}
 _declared: dict[tuple[Any, ...], np.dtype[np.generic]] = {}
 
 
-def _of_declared_type(op: Op, array: Array, arrays: Sequence[Array], attrs: tuple[Any, ...]) -> Array:
-    """Return the result of an elementwise operation in the dtype that its type rule states."""
-    key = (op, attrs, *[a.dtype for a in arrays])
-    dtype = _declared.get(key)
-    if dtype is None:
-        dtype = _declared[key] = op.type_rule(*[ArrayType(a.dtype, a.shape) for a in arrays], *attrs).dtype
+def _of_declared_type(op: Op, array: Array, args: Sequence[Tensor], attrs: tuple[Any, ...]) -> Array:
+    """Return a result in the dtype that the type rule states.
+
+    NumPy checks the shapes of most kinds of operations as the type rule does, so that their dtype is only looked up;
+    the others are checked by their rule.
+
+    Raises:
+        EagerError: the operation's function returned another shape than its type rule states.
+    """
+    if op.kind in _CHECKED_BY_NUMPY:
+        key = (op, attrs if "dtype" in op.attributes else None, *[arg._array.dtype for arg in args])
+        dtype = _declared.get(key)
+        if dtype is None:
+            dtype = _declared[key] = op.type_rule(*[arg.type for arg in args], *attrs).dtype
+    else:
+        expected = op.type_rule(*[arg.type for arg in args], *attrs)
+        dtype = expected.dtype
+        if array.shape != expected.shape:
+            raise EagerError(f"{op.name}: the type rule states {expected}, the result has shape {array.shape}")
     return array if array.dtype == dtype else array.astype(dtype)
 
 

@@ -203,7 +203,9 @@ class _NumpyPrinter:
             return self._leaf(node)
         shown = self.view(node)
         if node.op.kind is Kind.ELEMENTWISE:
-            return self._elementwise(shown, pieces)
+            piece = self._elementwise(shown, pieces)
+            widened = shown.name == "polygamma" and node.dtype.itemsize < 8
+            return Piece(f"{piece.text}.astype({_dtype(node.dtype)})", ATOM, piece.weight) if widened else piece
         writer = _WRITERS.get(shown.name)
         if writer is None:
             raise ExportError(f"to_source: the operation {node.op.name} has no NumPy source (declared at {node.location})")

@@ -133,7 +133,8 @@ def combine(template: str, precedence: int, pieces: Sequence[Piece], exact: bool
     texts = []
     for i, (piece, minimum) in enumerate(zip(pieces, _places(template, precedence), strict=False)):
         alike = chain != "" and piece.chain == chain
-        if alike and (i == 0 or (not exact and template in _JOINING)):
+        leftmost = i == 0 and template.startswith("{0}")
+        if alike and (leftmost or (not exact and template in _JOINING)):
             minimum = precedence
         elif chain == "*":
             minimum = SIGN_PRECEDENCE

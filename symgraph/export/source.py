@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from symgraph.errors import ExportError
 from symgraph.expr import Expr, topological
+from symgraph.export.expanding import expand_custom
 from symgraph.export.numpy_source import emit_numpy
 from symgraph.export.text import given_outputs
 
@@ -63,7 +64,8 @@ def to_source(
     if not name.isidentifier():
         raise ExportError(f"to_source: {name!r} is not a name for a function")
     nodes, _ = given_outputs(outputs)
-    return emit(nodes, _inputs(nodes, inputs), name, not isinstance(outputs, Expr))
+    parameters = _inputs(nodes, inputs)
+    return emit(expand_custom(nodes, parameters), parameters, name, not isinstance(outputs, Expr))
 
 
 def _inputs(outputs: Sequence[Expr], inputs: Sequence[Expr] | None) -> list[Expr]:

@@ -13,6 +13,7 @@ import sympy
 from symgraph.dims import Dim
 from symgraph.errors import ExportError
 from symgraph.expr import Expr, constant, constant_value, topological
+from symgraph.export.expanding import expand_custom
 from symgraph.export.text import given_outputs
 from symgraph.interpret import known_attributes
 from symgraph.op import FUNCTIONS, REGISTRY, Kind, Op
@@ -43,7 +44,7 @@ def to_sympy(e: Expr | Sequence[Expr]) -> Any:
         >>> sg.to_sympy(x**2 * sg.sin(y))
         x**2*sin(y)
     """
-    outputs, _ = given_outputs(e)
+    outputs = expand_custom(given_outputs(e)[0])
     cells: dict[Expr, Cells] = {}
     for node in topological(outputs):
         if any(isinstance(size, Dim) for size in node.shape):
@@ -123,6 +124,8 @@ def _elementwise(node: Expr, args: Sequence[Cells]) -> Cells:
     op = node.op
     if op.name == "astype":
         function = _cast(node.args[0].dtype.kind, node.dtype.kind)
+    elif node.args[-1].dtype.kind == "b" and op.name in _LOGIC:
+        function = _LOGIC[op.name]
     elif node.args[-1].dtype.kind == "b" and op.name not in _ON_BOOLEANS:
         raise ExportError(f"to_sympy: the operation {op.name} of booleans has no SymPy form")
     elif op.sympy is None:
@@ -133,6 +136,12 @@ def _elementwise(node: Expr, args: Sequence[Cells]) -> Cells:
     return _array([function(*values) for values in zip(*(w.ravel() for w in wide), strict=True)], wide[0].shape)
 
 
+_LOGIC: dict[str, Callable[..., Any]] = {
+    **dict.fromkeys(("bitwise_and", "multiply", "minimum"), sympy.And),
+    **dict.fromkeys(("bitwise_or", "add", "maximum"), sympy.Or),
+    "bitwise_xor": sympy.Xor,
+    "bitwise_invert": sympy.Not,
+}
 _ON_BOOLEANS = {"where", "equal", "not_equal", "logical_and", "logical_or", "logical_xor", "logical_not", "positive"}
 
 

@@ -213,6 +213,16 @@ def _slice(printer: _TextPrinter, shown: View, node: Expr, pieces: list[Piece]) 
     return _suffix(pieces, f"[{index_text(entries)}]", cost=0 if len(pieces[0].text) < 10 else 1)
 
 
+def _astype(printer: _TextPrinter, shown: View, node: Expr, pieces: list[Piece]) -> Piece:
+    if constant_value(shown.args[0]) is not None and not node.ndim:
+        return _call(str(node.dtype), pieces)
+    return _suffix(pieces, f".astype({node.dtype})")
+
+
+def _polygamma(printer: _TextPrinter, shown: View, node: Expr, pieces: list[Piece]) -> Piece:
+    return _call("polygamma", [Piece(str(shown.attrs["order"])), *pieces])
+
+
 def _place(printer: _TextPrinter, shown: View, node: Expr, pieces: list[Piece]) -> Piece:
     attrs = shown.attrs
     entries = slice_texts(attrs["shape"], attrs["starts"], attrs["steps"], shown.args[0].shape, (), printer.sizes)
@@ -259,6 +269,8 @@ _WRITERS: dict[str, Any] = {
     "reshape": _shaped,
     "broadcast_to": _filled,
     **dict.fromkeys(("slice", "index"), _slice),
+    "astype": _astype,
+    "polygamma": _polygamma,
     "permute_dims": _permute,
     "expand_dims": _expand,
     "squeeze": _squeeze,

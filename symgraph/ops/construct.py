@@ -84,9 +84,9 @@ def promote(
         DTypeError: a number does not fit into the common dtype.
     """
     first = operands[0]
-    if type(first) is Expr:
-        dtype = first.type.dtype
-        if all(type(x) is Expr and x.type.dtype is dtype for x in operands) and (not floating or dtype.kind == "f"):
+    if isinstance(first, Value):
+        kind, dtype = type(first), first.dtype
+        if all(type(x) is kind and x.dtype is dtype for x in operands) and (not floating or dtype.kind == "f"):
             return list(operands)
     engine = engine or engine_of(name, operands)
     arrays = [x if is_python_scalar(x) else as_value(name, x, engine) for x in operands]

@@ -6,7 +6,8 @@ It is stated at one of three levels, by what its forward function computes with:
 * *arrays* (``opaque=True``, or a ``type_rule``): a function of NumPy arrays that nothing looks into;
 * *numbers* (``elementwise=True``): a function of numbers, which fuses into loops as built-in ones do.
 
-Custom operations are not in the registry: two programs may choose the same name.
+Custom operations are not in the registry: two of them may have the same name. The name of a built-in
+operation is refused, because formulas and exported source would mean the built-in one.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from typing import Any
 
 import numpy as np
 
-from symgraph.arraytype import ArrayType, format_shape
+from symgraph.arraytype import ArrayType, array_type, format_shape
 from symgraph.errors import ArgumentError, DeclarationError, DTypeError, ShapeError, at_user_line
-from symgraph.expr import CONSTANT, PLACEHOLDER, SIZE, Expr, make_leaf, topological
-from symgraph.op import Kind, Op, Requirement, Rule
+from symgraph.expr import CONSTANT, PLACEHOLDER, SIZE, VARIABLE, Expr, make_leaf, topological
+from symgraph.op import REGISTRY, Kind, Op, Requirement, Rule
 from symgraph.ops.construct import apply, as_value, broadcast_shapes, cast, elementwise_type, engine_of, promote
 from symgraph.ops.movement import sum_to_shape
 from symgraph.value import is_python_scalar
@@ -32,6 +33,7 @@ Array = np.ndarray[Any, Any]
 TypeRule = Callable[..., ArrayType]
 Vjp = Callable[..., Sequence[Any]]
 
+_LEAVES = {op.name for op in (CONSTANT, PLACEHOLDER, SIZE, VARIABLE)}
 _keys = itertools.count()
 
 
@@ -114,10 +116,12 @@ def custom_op(
     """
     if not isinstance(name, str) or not name.isidentifier():
         raise DeclarationError(at_user_line(f"custom_op: the name {name!r} is not an identifier"))
+    if name in REGISTRY or name in _LEAVES:
+        raise DeclarationError(at_user_line(f"custom_op: {name!r} is the name of a built-in operation"))
     opaque = opaque or type_rule is not None
     if opaque and elementwise:
         raise DeclarationError(at_user_line(f"custom_op {name}: an operation is opaque or elementwise, not both"))
-    if (derivative is not None) > elementwise or (vjp is not None and elementwise):
+    if (vjp if elementwise else derivative) is not None:
         raise DeclarationError(
             at_user_line(f"custom_op {name}: an elementwise operation takes derivative=, any other one takes vjp=")
         )
@@ -157,9 +161,7 @@ def _of_numbers(
         arity,
         partial(elementwise_type, name, None),
         partial(_each_element, function),
-        derivative=None
-        if derivative is None
-        else tuple(None if rule is None else _linear(rule) for rule in derivative),
+        derivative=None if derivative is None else tuple(rule and _checked_rule(name, rule) for rule in derivative),
         facts=frozenset({"custom"}),
         domain=((-2.0, 2.0),) * arity,
         torch_name=name,
@@ -168,30 +170,29 @@ def _of_numbers(
     return CustomOp(op, function, partial(promote, floating=True), inline=False)
 
 
-def _linear(rule: Rule) -> Rule:
-    """Return a derivative rule whose result is a value of the engine, also where the user returns a number."""
+def _checked_rule(name: str, rule: Rule) -> Rule:
+    """Return a derivative rule whose result is a value of the engine, also where the user's returns a number."""
 
     def checked(g: Any, out: Any, *args: Any) -> Any:
         value = rule(g, out, *args)
-        return None if value is None else cast(as_value("custom_op", value, type(g)), g.dtype)
+        return None if value is None else cast(as_value(name, value, engine_of(name, (g, *args))), g.dtype)
 
     return checked
 
 
 def _each_element(function: Callable[..., Any], *arrays: Array) -> Array:
-    """Apply a function of numbers to arrays: at once where it takes arrays, else element by element."""
-    spread = np.broadcast_arrays(*arrays)
-    shape, dtype = spread[0].shape, spread[0].dtype
-    with np.errstate(all="ignore"):
-        if spread[0].size > 1 and not hasattr(function, "py_func"):
-            try:
-                result = np.asarray(function(*spread))
-            except (TypeError, ValueError, AttributeError):
-                pass
-            else:
-                if result.shape == shape:
-                    return result.astype(dtype, copy=result is spread[0])
-        elements = [function(*numbers) for numbers in zip(*[array.flat for array in spread], strict=True)]
+    """Apply a function of numbers to arrays that it cannot write to: at once where it takes arrays, else one by one."""
+    shape, dtype = np.broadcast_shapes(*[array.shape for array in arrays]), arrays[0].dtype
+    spread = [np.broadcast_to(array, shape) for array in arrays]
+    if spread[0].size > 1 and not hasattr(function, "py_func"):
+        try:
+            result = np.asarray(function(*spread))
+        except (TypeError, ValueError, AttributeError):
+            pass  # it takes numbers only
+        else:
+            if result.shape == shape:
+                return np.array(result, dtype)
+    elements = [function(*numbers) for numbers in zip(*[array.flat for array in spread], strict=True)]
     return np.array(elements, dtype).reshape(shape)
 
 
@@ -204,7 +205,7 @@ def _of_arrays(
         result = type_rule(*types)
         if not isinstance(result, ArrayType):
             raise DTypeError(at_user_line(f"{name}: its type rule returned {result!r}, which is not an ArrayType"))
-        return result
+        return array_type(result.dtype, result.shape)
 
     def evaluate(*arrays: Array) -> Array:
         result = np.asarray(function(*[_guarded(function, array) for array in arrays]))
@@ -243,19 +244,18 @@ def _check_result(name: str, expected: ArrayType, result: Any) -> None:
 
 
 def _converted(name: str, *operands: Any) -> list[Any]:
-    """Return operands as values of one engine; Python numbers adapt to the arrays they meet, arrays stay as they are."""
+    """Return operands as values of one engine; numbers adapt to the arrays they meet, arrays keep their dtype."""
     engine = engine_of(name, operands)
-    values = [x if is_python_scalar(x) else as_value(name, x, engine) for x in operands]
-    dtypes = [x.dtype for x in values if not is_python_scalar(x)]
+    arrays = [None if is_python_scalar(x) else as_value(name, x, engine) for x in operands]
+    dtypes = [x.dtype for x in arrays if x is not None]
     return [
-        as_value(name, x, engine, _weak_dtype(x, dtypes)) if is_python_scalar(x) else x  # type: ignore[arg-type]
-        for x in values
+        as_value(name, number, engine, _weak_dtype(number, dtypes)) if x is None else x
+        for x, number in zip(arrays, operands, strict=True)
     ]
 
 
 def _weak_dtype(number: Any, dtypes: Sequence[np.dtype[np.generic]]) -> np.dtype[np.generic]:
-    sample = number if isinstance(number, bool | float) else 1
-    return np.result_type(*dtypes, sample)
+    return np.result_type(*dtypes, number if isinstance(number, bool | float) else 1)
 
 
 def _checked_vjp(name: str, vjp: Vjp, broadcasts: bool) -> Vjp:
@@ -266,7 +266,7 @@ def _checked_vjp(name: str, vjp: Vjp, broadcasts: bool) -> Vjp:
         if not isinstance(found, list | tuple) or len(found) != len(args):
             raise ShapeError(at_user_line(f"{name}: its vjp returns a list of {len(args)} cotangents, got {found!r}"))
         return [
-            None if value is None else fitted(i, as_value(name, value, type(g)), arg)
+            None if value is None else fitted(i, as_value(name, value, engine_of(name, (g, value))), arg)
             for i, (value, arg) in enumerate(zip(found, args, strict=True))
         ]
 

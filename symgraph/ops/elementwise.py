@@ -524,7 +524,7 @@ logical_and = _logic("logical_and", "Tell where both x and y are true.", 2, "{0}
 logical_or = _logic("logical_or", "Tell where x or y is true.", 2, "{0} | {1}", 8, r"{0} \lor {1}", "Or")
 logical_xor = _logic("logical_xor", "Tell where just one of x and y is true.", 2, "{0} ^ {1}", 9, r"{0} \oplus {1}", "Xor")
 logical_not = elementwise(
-    "logical_not", "Tell where x is false.", None, takes="truth", facts="", text="not {0}", precedence=6,
+    "logical_not", "Tell where x is false.", None, takes="truth", facts="", text="~{0}", precedence=14,
     latex=r"\lnot {0}", sympy="Not",
 )  # fmt: skip
 

@@ -260,10 +260,7 @@ def _match(term: Term, node: Expr, found: Bindings, kept: Kept, root: bool = Fal
         for wanted, attr in zip(term.attrs, node.attrs, strict=True):
             if (found.setdefault(wanted.head.name, attr) if isinstance(wanted, Term) else wanted) != attr:
                 return False
-        for wanted, arg in zip(term.args, node.args, strict=True):
-            if not _match(wanted, arg, found, kept):
-                return False
-        return True
+        return all(map(_match, term.args, node.args, itertools.repeat(found), itertools.repeat(kept)))
     if isinstance(head, Family):
         return _match_family(head, node, found, kept)
     number = _number(node, kept)

@@ -37,7 +37,7 @@ from symgraph.rewrite.laws import Law, primitive
 
 total, mean, logsumexp = primitive("sum"), primitive("mean"), primitive("logsumexp")
 expand_dims, squeeze, reshape = primitive("expand_dims"), primitive("squeeze"), primitive("reshape")
-permute_dims, slice_at = primitive("permute_dims"), primitive("slice")
+permute_dims, slice_at, gather = primitive("permute_dims"), primitive("slice"), primitive("gather")
 
 stable = partial(Law, kind="rounding", group="stability")
 
@@ -66,19 +66,25 @@ LOGARITHMS = (
     stable("log1p_of_negation",   lambda x: log(1 - x),           lambda x: log1p(-x), domain=(-3.0, 0.7)),
 )
 
-# The logarithm of elements chosen from a softmax: the labels' probabilities in a cross-entropy.
+# The labels' probabilities in a cross-entropy are elements chosen from a softmax. Their logarithm goes inward
+# through movements that keep every element, to where it may meet an exponential.
 MOVED = (
-    stable("log_of_reshaped_exp", lambda x, a: log(reshape(exp(x), a)), lambda x, a: reshape(x, a),
-           sample={"a": (4, 3)}),
-    stable("log_of_permuted_exp", lambda x, a: log(permute_dims(exp(x), a)), lambda x, a: permute_dims(x, a),
-           sample={"a": (1, 0)}),
-    stable("log_of_expanded_exp", lambda x, a: log(expand_dims(exp(x), a)), lambda x, a: expand_dims(x, a),
-           sample={"a": (1,)}),
-    stable("log_of_squeezed_exp", lambda x, a: log(squeeze(exp(x), a)), lambda x, a: squeeze(x, a),
-           sample={"x": (3, 1), "a": (1,)}),
+    stable("log_before_reshape",  lambda x, a: log(reshape(x, a)), lambda x, a: reshape(log(x), a),
+           sample={"a": (4, 3)}, domain=_POSITIVE),
+    stable("log_before_permute",  lambda x, a: log(permute_dims(x, a)), lambda x, a: permute_dims(log(x), a),
+           sample={"a": (1, 0)}, domain=_POSITIVE),
+    stable("log_before_expansion", lambda x, a: log(expand_dims(x, a)), lambda x, a: expand_dims(log(x), a),
+           sample={"a": (1,)}, domain=_POSITIVE),
+    stable("log_before_squeeze",  lambda x, a: log(squeeze(x, a)), lambda x, a: squeeze(log(x), a),
+           sample={"x": (3, 1), "a": (1,)}, domain=_POSITIVE),
     stable("log_of_slice_of_exp", lambda x, a, b, c: log(slice_at(exp(x), a, b, c)),
                                   lambda x, a, b, c: slice_at(x, a, b, c),
            sample={"a": (1, 3), "b": (1, -2), "c": (2, 2)}),
+    stable("log_of_gathered_exp", lambda x, i, a: log(gather(exp(x), i, a)), lambda x, i, a: gather(x, i, a),
+           sample={"i": "int64", "a": (0,)}),
+    stable("log_of_chosen_exp",   lambda x, i, j, a: log(gather(exp(x), i, j, a)),
+                                  lambda x, i, j, a: gather(x, i, j, a),
+           sample={"i": "int64", "j": "int64", "a": (0, 1)}),
 )
 
 EXPONENTIALS = (

@@ -169,7 +169,7 @@ SHAPES = (
                                   and _is_decided("place", x, s, a, b),
           sample={"s": (6, 4), "a": (1, 0), "b": (2, 1), "sizes": (3, 4)}),
     exact("place_same",           lambda x, s, a, b: place(x, s, a, b), lambda x: x,
-                                  lambda x, s, a, b: s == x.shape and not any(a) and all(step == 1 for step in b),
+                                  lambda x, s, a, b: s == x.shape and all(start == 0 for start in a) and all(step == 1 for step in b),
           statement="place(x, shape of x, 0, 1) -> x", sample={"s": (3, 4), "a": (0, 0), "b": (1, 1)}),
     exact("place_of_place",       lambda x, s, a, b, shape, d, e: place(place(x, s, a, b), shape, d, e),
                                   _place_of_place, lambda x, s, a, b: _is_decided("place", x, s, a, b),

@@ -79,9 +79,7 @@ class Computation:
             if node not in available:
                 computed.setdefault(node, len(computed))
         self._program_outputs = list(computed)
-        self._sources = [
-            (True, available[node]) if node in available else (False, computed[node]) for node in targets
-        ]
+        self._sources = [(True, available[node]) if node in available else (False, computed[node]) for node in targets]
         self._program: Program | None = None
         self._lock = threading.Lock()
 
@@ -160,7 +158,8 @@ def check_input(node: Any, what: str) -> Expr:
     if not isinstance(node, Expr):
         raise DeclarationError(at_user_line(f"{what} is not a node: {node!r}"))
     if node.op.kind is Kind.LEAF and node.op not in (PLACEHOLDER, VARIABLE):
-        raise DeclarationError(at_user_line(f"{what} is a constant ({node!r}); declare a placeholder to give values to"))
+        hint = "declare a placeholder to give values to"
+        raise DeclarationError(at_user_line(f"{what} is a constant ({node!r}); {hint}"))
     return node
 
 

@@ -51,8 +51,7 @@ class Door:
     def __init__(self, name: str, nodes: Sequence[Expr], labels: Sequence[str]) -> None:
         self._prefix = f"{name}({', '.join(labels)})"
         self._parameters = [
-            _Parameter(label, node.dtype, node.ndim, node.shape)
-            for node, label in zip(nodes, labels, strict=True)
+            _Parameter(label, node.dtype, node.ndim, node.shape) for node, label in zip(nodes, labels, strict=True)
         ]
         # What is met most often: the type of the value, and of an array its dtype and rank.
         # NumPy keeps one object for each common dtype, so that identity is the quick test.
@@ -155,7 +154,8 @@ class Door:
             return array.astype(wanted)
         if wanted.kind == "f" and given.kind == "f":
             if not weak:
-                raise self._refuse(parameter, f"{given}, which is more precise; convert it (value.astype({str(wanted)!r}))")
+                fix = f"convert it with value.astype({str(wanted)!r})"
+                raise self._refuse(parameter, f"{given}, which is more precise; {fix}")
             with np.errstate(over="ignore"):
                 converted = array.astype(wanted)
             exact = np.array_equal(np.isfinite(converted), np.isfinite(array))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from keyword import iskeyword
 from types import MappingProxyType
 from typing import Any
 
@@ -113,6 +114,7 @@ class Function:
         self.__signature__ = self._signature.python_signature()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the outputs for these arguments."""
         signature = self._signature
         if kwargs or not signature.flat or len(args) != signature.count:
             args = signature.gather(args, kwargs)
@@ -218,10 +220,10 @@ class _Signature:
 
     def python_signature(self) -> inspect.Signature:
         """Return the signature that ``help`` shows."""
-        names = [
-            self._labels[start] if isinstance(part, Expr) and self._labels[start].isidentifier() else f"argument_{i + 1}"
-            for i, (part, start) in enumerate(zip(self._parts, self._starts, strict=False))
-        ]
+        names = []
+        for i, part in enumerate(self._parts):
+            label = self._labels[self._starts[i]] if isinstance(part, Expr) else ""
+            names.append(label if label.isidentifier() and not iskeyword(label) else f"argument_{i + 1}")
         return inspect.Signature([inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in names])
 
 

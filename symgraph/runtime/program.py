@@ -76,7 +76,7 @@ class NumpyProgram:
     def source(self) -> str:
         """One line for each operation, in the order they are interpreted."""
         names = {node: node.attrs[0] if node.op.kind is Kind.LEAF else f"a{i}" for i, node in enumerate(self._inputs)}
-        lines = []
+        lines: list[str] = []
         for node in topological(self._outputs, stop=set(self._inputs)):
             if node not in names:
                 names[node] = f"v{len(lines)}"
