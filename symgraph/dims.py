@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple, TypeAlias
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 from symgraph.errors import ShapeError, SizeError, at_user_line
 
@@ -35,7 +35,7 @@ class Dim:
     """A size that depends on names, as a polynomial in normal form.
 
     Sizes add, subtract and multiply; ``//`` takes a positive integer. Results that are plain numbers
-    come back as ``int``.
+    come back as ``int``. Arithmetic with a float, and ``/``, give a node.
 
     Example:
         >>> n = dim("n")
@@ -46,7 +46,9 @@ class Dim:
     __slots__ = ("__weakref__", "_hash", "terms")
     terms: tuple[tuple[Monomial, int], ...]
 
-    _interned: dict[tuple[tuple[Monomial, int], ...], Dim] = {}
+    _interned: ClassVar[dict[tuple[tuple[Monomial, int], ...], Dim]] = {}
+    as_node: ClassVar[Callable[[Dim], Any]]
+    """Makes a node of a size; the layer of nodes provides it."""
 
     def __new__(cls, terms: tuple[tuple[Monomial, int], ...]) -> Dim:
         found = cls._interned.get(terms)
@@ -66,9 +68,9 @@ class Dim:
     def __eq__(self, other: object) -> bool:
         return self is other
 
-    def __add__(self, other: Size) -> Size:
+    def __add__(self, other: Any) -> Any:
         if not isinstance(other, int | Dim):
-            return NotImplemented
+            return Dim.as_node(self) + other if isinstance(other, float) else NotImplemented
         return _polynomial([*self.terms, *_terms(other)])
 
     __radd__ = __add__
@@ -76,21 +78,27 @@ class Dim:
     def __neg__(self) -> Size:
         return _polynomial([(m, -c) for m, c in self.terms])
 
-    def __sub__(self, other: Size) -> Size:
+    def __sub__(self, other: Any) -> Any:
         if not isinstance(other, int | Dim):
-            return NotImplemented
+            return Dim.as_node(self) - other if isinstance(other, float) else NotImplemented
         return _polynomial([*self.terms, *((m, -c) for m, c in _terms(other))])
 
-    def __rsub__(self, other: Size) -> Size:
+    def __rsub__(self, other: Any) -> Any:
         return -self + other
 
-    def __mul__(self, other: Size) -> Size:
+    def __mul__(self, other: Any) -> Any:
         if not isinstance(other, int | Dim):
-            return NotImplemented
+            return Dim.as_node(self) * other if isinstance(other, float) else NotImplemented
         products = [(_product(m, k), c * d) for m, c in self.terms for k, d in _terms(other)]
         return _polynomial(products)
 
     __rmul__ = __mul__
+
+    def __truediv__(self, other: Any) -> Any:
+        return Dim.as_node(self) / other
+
+    def __rtruediv__(self, other: Any) -> Any:
+        return other / Dim.as_node(self)
 
     def __floordiv__(self, other: int) -> Size:
         if not isinstance(other, int) or other <= 0:

@@ -245,6 +245,9 @@ def constant(value: Any, dtype: Any = None) -> Expr:
     return make_leaf(CONSTANT, (Literal(array),), ArrayType(array.dtype, array.shape))
 
 
+Dim.as_node = staticmethod(constant)
+
+
 def constant_value(node: Expr) -> np.ndarray[Any, Any] | None:
     """Return the value of a constant node, None for any other."""
     if node.op is not CONSTANT:

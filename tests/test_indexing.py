@@ -12,8 +12,8 @@ from symgraph.op import FUNCTIONS
 
 SHAPE = (4, 5, 3)
 DATA = np.arange(60.0).reshape(SHAPE) + 0.5
-ROWS = np.array([2, 0, -1])
-GRID = np.array([[1], [-4]])
+P = np.array([2, 0, -1])
+Q = np.array([[1], [-4]])
 
 BASIC = [
     np.s_[1], np.s_[-1], np.s_[1, 2, 0], np.s_[1:3], np.s_[:-1, 1:], np.s_[::-1], np.s_[::2, ::-2], np.s_[3:0:-2],
@@ -21,10 +21,10 @@ BASIC = [
     np.s_[()], np.s_[2:1], np.s_[10:], np.s_[-10:2], np.s_[:, 4:100:3], np.s_[np.int64(2)], np.s_[5:1:-1],
 ]  # fmt: skip
 ADVANCED = [
-    np.s_[ROWS], np.s_[:, ROWS], np.s_[ROWS, 1], np.s_[0, ROWS], np.s_[ROWS, :, ROWS], np.s_[:, ROWS, ROWS], np.s_[GRID, ROWS], np.s_[GRID, :, ROWS],
-    np.s_[[0, 1]], np.s_[..., ROWS], np.s_[1:3, ROWS, ::2], np.s_[ROWS, None, ROWS], np.s_[None, ROWS, :, None], np.s_[0, :, ROWS],
-    np.s_[:, 0, ROWS], np.s_[:, ROWS, 0], np.s_[ROWS, 1:, 0], np.s_[:, ROWS, ..., ROWS], np.s_[::-1, GRID], np.s_[ROWS[:0]], np.s_[[]],
-    np.s_[np.array(2)], np.s_[np.array(1), :, ROWS], np.s_[ROWS.astype("uint8") % 3, 1], np.s_[:, (1, 2)], np.s_[GRID, ROWS, [2]],
+    np.s_[P], np.s_[:, P], np.s_[P, 1], np.s_[0, P], np.s_[P, :, P], np.s_[:, P, P], np.s_[Q, P], np.s_[Q, :, P],
+    np.s_[[0, 1]], np.s_[..., P], np.s_[1:3, P, ::2], np.s_[P, None, P], np.s_[None, P, :, None], np.s_[0, :, P],
+    np.s_[:, 0, P], np.s_[:, P, 0], np.s_[P, 1:, 0], np.s_[:, P, ..., P], np.s_[::-1, Q], np.s_[P[:0]], np.s_[[]],
+    np.s_[np.array(2)], np.s_[np.array(1), :, P], np.s_[P.astype("uint8") % 3, 1], np.s_[:, (1, 2)], np.s_[Q, P, [2]],
 ]  # fmt: skip
 
 
@@ -66,7 +66,7 @@ def test_an_index_selects_what_numpy_selects(index):
 
 
 @pytest.mark.parametrize(
-    "index", list(itertools.product([None, slice(None), 1, ROWS, Ellipsis, slice(0, 2)], repeat=3)), ids=str
+    "index", list(itertools.product([None, slice(None), 1, P, Ellipsis, slice(0, 2)], repeat=3)), ids=str
 )
 def test_every_mixture_of_indices_has_numpys_shape(index):
     if sum(entry is Ellipsis for entry in index) > 1:
@@ -100,7 +100,7 @@ def test_a_symbolic_size_is_sliced_as_numpy_does(index, size):
 
 
 @pytest.mark.parametrize(
-    "index", [np.s_[ROWS, 1:], np.s_[1:, ROWS], np.s_[ROWS, ..., 0], np.s_[-1, :, ROWS], np.s_[:, GRID, ROWS]], ids=str
+    "index", [np.s_[P, 1:], np.s_[1:, P], np.s_[P, ..., 0], np.s_[-1, :, P], np.s_[:, Q, P]], ids=str
 )
 def test_integer_arrays_index_symbolic_sizes(index):
     check_value_and_gradient(lambda x: x[index], lambda x: x[index], DATA, ("n", "m", "k"))

@@ -39,7 +39,7 @@ def counted(monkeypatch):
 
 
 def test_fetches_come_back_in_their_structure(backend, graph):
-    x, w = sg.placeholder("x", ("n",)), sg.variable([1.0, 2.0], name="w")
+    x, w = sg.placeholder("x", (2,)), sg.variable([1.0, 2.0], name="w")
     y = x * w
     session = sg.Session(graph, backend=backend)
     got = session.run({"y": [y, (y, "w")], "x": "x", "none": []}, {"x": [3.0, 4.0]})

@@ -104,22 +104,43 @@ def solve(a: Array, b: Array) -> Array:
     return out
 
 
+_BLOCK = 64
+
+
+@register_jitable
+def _substitute(a: Array, out: Array, first: int, last: int, lower: bool, transposed: bool) -> None:
+    """Solve for the rows of one diagonal block, row after row, all rows outside it being done."""
+    forward = lower != transposed
+    for step in range(last - first):
+        r = first + step if forward else last - 1 - step
+        start, stop = (first, r) if forward else (r + 1, last)
+        for s in range(start, stop):
+            factor = a[s, r] if transposed else a[r, s]
+            for k in range(out.shape[1]):
+                out[r, k] -= factor * out[s, k]
+        for k in range(out.shape[1]):
+            out[r, k] /= a[r, r]
+
+
 @register_jitable
 def solve_triangular(a: Array, b: Array, lower: bool, transposed: bool) -> Array:
-    """Return the solutions of triangular systems, by substitution row after row."""
+    """Return the solutions of triangular systems: blocks by substitution, what is between them by matrix products."""
     out = b.copy()
     n = a.shape[1]
     forward = lower != transposed
+    blocks = (n + _BLOCK - 1) // _BLOCK
     for i in range(a.shape[0]):
-        for step in range(n):
-            r = step if forward else n - 1 - step
-            first, last = (0, r) if forward else (r + 1, n)
-            for s in range(first, last):
-                factor = a[i, s, r] if transposed else a[i, r, s]
-                for k in range(out.shape[2]):
-                    out[i, r, k] -= factor * out[i, s, k]
-            for k in range(out.shape[2]):
-                out[i, r, k] /= a[i, r, r]
+        for step in range(blocks):
+            first = (step if forward else blocks - 1 - step) * _BLOCK
+            last = min(first + _BLOCK, n)
+            start, stop = (0, first) if forward else (last, n)
+            if stop > start:
+                if transposed:
+                    between = np.ascontiguousarray(a[i, start:stop, first:last].T)
+                else:
+                    between = np.ascontiguousarray(a[i, first:last, start:stop])
+                out[i, first:last] -= np.dot(between, out[i, start:stop])
+            _substitute(a[i], out[i], first, last, lower, transposed)
     return out
 
 

@@ -16,6 +16,7 @@ from symgraph.compile.build import build as build_loops
 from symgraph.compile.emit import emit
 from symgraph.compile.loops import Program as LoopProgram
 from symgraph.compile.schedule import schedule
+from symgraph.compile.stencil import sink_places
 from symgraph.expr import Expr
 from symgraph.options import Options
 from symgraph.rewrite import rewrite
@@ -59,7 +60,7 @@ def plan(inputs: Sequence[Expr], outputs: Sequence[Expr], options: Options, name
     given = set(inputs)
     optimized = rewrite(outputs, keep=given) if options.optimize else list(outputs)
     lowered = lowering.lower(optimized, given)
-    arrays = lowering.materialise(lowered, given)
+    arrays = lowering.materialise(sink_places(lowered, given), given)
     return build_loops(schedule(arrays, given), inputs, arrays, name)
 
 

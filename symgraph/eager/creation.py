@@ -39,13 +39,12 @@ def _array_of(data: Any, dtype: Any) -> Array:
     elif isinstance(data, np.ndarray | np.generic):
         array = np.asarray(data)
     else:
-        array = np.array(_plain(data))
-        if array.dtype.kind == "f":
+        array = np.array(_plain(data))  # an empty list is float64 for NumPy too
+        if array.dtype.kind == "f" and dtype is None:
             array = array.astype(DEFAULT)
         if array.dtype.kind not in "fiub":
             raise TypeError(f"could not make a tensor of {data!r}")
-    kind = as_dtype(array.dtype) if dtype is None else as_dtype(dtype)
-    return np.array(array, kind, order="C") if array.size or dtype or isinstance(data, np.ndarray | Tensor) else np.array(array, DEFAULT)
+    return np.array(array, as_dtype(array.dtype if dtype is None else dtype), order="C")
 
 
 def _plain(data: Any) -> Any:

@@ -90,7 +90,8 @@ def custom_op(
             returns a new array; with ``elementwise`` a function of numbers that Numba can compile.
         vjp: ``(g, out, *args) -> cotangents``, one for each argument (None is a zero), written with operations,
             so that it has derivatives itself. ``g`` is the cotangent of the result ``out``. Without it a function
-            of operations has the derivative of its operations, an opaque one has none.
+            of operations has the derivative of its operations, an opaque one has none. Elements that a ``where``
+            did not take have ``g`` 0; a vjp that divides by zero there gives NaN, an elementwise derivative never.
         derivative: For an elementwise operation, one rule per argument: ``(g, out, *args) ->`` g times the
             partial derivative, written with operations (None is a zero).
         type_rule: For an opaque operation ``(*argument types) -> ArrayType``, from ``.dtype`` and ``.shape`` (sizes

@@ -67,6 +67,14 @@ def _skips(x: Expr, d: DType, e: DType) -> bool:
     return _keeps_values(x.dtype, d) and (e == x.dtype or e.kind in "fb" or d.kind != "f")
 
 
+def _without_leading_axes(node: Expr, inner: tuple[Expr, ...]) -> Expr | None:
+    args = tuple(
+        opened if opened is not arg and arg.attrs[0] == tuple(range(len(arg.attrs[0]))) else arg
+        for arg, opened in zip(node.args, inner, strict=True)
+    )
+    return None if args == node.args else make(node.op, args, node.attrs)
+
+
 def _is_single(x: Expr, a: Axes) -> bool:
     return all(x.shape[axis] == 1 for axis in a)
 
@@ -112,6 +120,10 @@ ELEMENTS = (
                                   lambda node, inner: make(node.op, inner, node.attrs),
           statement="f(broadcast_to(x, s), y) -> f(x, y), broadcast to s if y is smaller",
           sample={"node": lambda x, y: broadcast_to(y, (3, 4)) * x}),
+    exact("leading_axis_argument", lambda node, inner: family(Kind.ELEMENTWISE, "expand_dims", inner),
+                                  _without_leading_axes,
+          statement="f(expand_dims(x, leading axes), y) -> f(x, y), broadcast if y has not these axes",
+          sample={"node": lambda x, y: expand_dims(y, (0,)) * x}),
     exact("astype_same",          lambda x, d: astype(x, d),      lambda x: x, lambda x, d: x.dtype == d,
           statement="astype(x, dtype of x) -> x", sample={"x": "float32", "d": np.dtype("float32")}),
     exact("astype_of_astype",     lambda x, d, e: astype(astype(x, d), e), lambda x, e: astype(x, e), _skips,

@@ -37,7 +37,7 @@ class Computation:
     """Outputs and updates, checked once, and the program that computes them, built when first needed.
 
     Args:
-        name: What messages and the program call it.
+        name: What messages call it, and (without what stands before a dot) the program.
         inputs: The nodes whose values are given at each run.
         labels: What messages call them.
         outputs: The nodes to compute; each may occur more than once.
@@ -90,7 +90,11 @@ class Computation:
             with self._lock:
                 if self._program is None:
                     self._program = build_program(
-                        self._backend, self._program_inputs, self._program_outputs, self._options, self._name
+                        self._backend,
+                        self._program_inputs,
+                        self._program_outputs,
+                        self._options,
+                        self._name.rpartition(".")[2],
                     )
         return self._program
 

@@ -135,20 +135,19 @@ class Door:
         if isinstance(value, np.ma.MaskedArray):
             raise self._refuse(parameter, "a masked array; fill it first (value.filled(...))")
         try:
-            return np.asarray(value)
+            array = np.asarray(value)
         except ValueError:
             raise self._refuse(parameter, f"a ragged {type(value).__name__}: its items differ in shape") from None
         except (TypeError, RuntimeError) as error:
             raise self._refuse(parameter, f"{type(value).__name__}, of which NumPy makes no array: {error}") from None
+        if array.dtype.kind == "O":
+            raise self._refuse(parameter, _described_object(value))
+        if array.dtype.kind not in "biuf":
+            raise self._refuse(parameter, f"dtype {array.dtype}")
+        return array
 
     def _cast(self, value: Any, array: Array, parameter: _Parameter) -> Array:
         given, wanted = array.dtype, parameter.dtype
-        if given.kind not in "biuf":
-            shown = "an array of objects" if given.kind == "O" else f"dtype {given}"
-            if given.kind == "O" and not isinstance(value, np.ndarray | list | tuple):
-                shown = f"{value!r}" if value is None or isinstance(value, int) else f"{type(value).__name__}"
-                shown += ", which does not fit any dtype" if isinstance(value, int) else ""
-            raise self._refuse(parameter, shown)
         weak = type(value) in (bool, int, float, list, tuple)
         if np.can_cast(given, wanted, "safe") or (weak and not array.size):
             return array.astype(wanted)
@@ -182,6 +181,14 @@ def _described(parameter: _Parameter) -> str:
     if not parameter.rank:
         return f"a {parameter.dtype} number"
     return f"a {parameter.dtype} array of shape {format_shape(parameter.shape)}"
+
+
+def _described_object(value: Any) -> str:
+    if isinstance(value, np.ndarray | list | tuple):
+        return "an array of objects"
+    if isinstance(value, int):
+        return f"{value}, which no integer dtype holds"
+    return "None" if value is None else type(value).__name__
 
 
 def _equal_integers(integers: Array, converted: Array) -> bool:

@@ -235,7 +235,7 @@ class Session:
             needed_by = "" if placeholder is target else f", which {self._fetch_name(leaves, target)} needs"
             raise ArgumentError(f"Session.run: no value is fed for {placeholder!r}{needed_by}")
         labels = [node.attrs[0] if node.op in (PLACEHOLDER, VARIABLE) else repr(node) for node in fed]
-        return Computation("run", fed, labels, outputs, updates, self._backend, self._options)
+        return Computation("Session.run", fed, labels, outputs, updates, self._backend, self._options)
 
     def _fetch_name(self, leaves: Sequence[Expr | Assignment], target: Expr) -> str:
         for leaf in leaves:
