@@ -102,14 +102,24 @@ def user_location() -> Location | None:
     frame = sys._getframe(1)
     while frame is not None:
         filename = frame.f_code.co_filename
-        if not filename.startswith(_PACKAGE) and not _is_library(filename):
+        library = _library.get(filename)
+        if library is None:
+            library = _library[filename] = _is_library(filename)
+        if not library:
             return Location(filename, frame.f_lineno)
         frame = frame.f_back  # type: ignore[assignment]
     return None
 
 
+_library: dict[str, bool] = {}
+
+
 def _is_library(filename: str) -> bool:
-    return filename.startswith("<frozen") or f"{os.sep}numpy{os.sep}_core{os.sep}" in filename
+    return (
+        filename.startswith(_PACKAGE)
+        or filename.startswith("<frozen")
+        or f"{os.sep}numpy{os.sep}_core{os.sep}" in filename
+    )
 
 
 def at_user_line(message: str) -> str:

@@ -313,7 +313,7 @@ class Value:
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
         name = _numpy_name(func)
         if func.__module__ == "numpy.linalg":
-            name = {"norm": "vector_norm"}.get(name, name)
+            name, args, kwargs = _linalg_call(name, args, kwargs)
         function = FUNCTIONS.get(name)
         if function is None:
             raise DeclarationError(at_user_line(f"{func.__module__}.{func.__name__} has no counterpart in symgraph"))
@@ -372,6 +372,20 @@ _IGNORED_KEYWORDS = {"out", "dtype", "initial", "where", "order", "copy", "casti
 
 def _numpy_name(function: Any) -> str:
     return _NUMPY_NAMES.get(function.__name__, function.__name__)
+
+
+def _linalg_call(name: str, args: Any, kwargs: dict[str, Any]) -> tuple[str, Any, dict[str, Any]]:
+    """Return the function and the arguments that a call of numpy.linalg means; no name for a norm of matrices."""
+    if name in ("trace", "diagonal"):
+        return name, args, {"axis1": -2, "axis2": -1, **kwargs}
+    if name != "norm":
+        return name, args, kwargs
+    given = dict(zip(("x", "ord", "axis", "keepdims"), args, strict=False)) | kwargs
+    order, axis = given.pop("ord", None), given.get("axis")
+    if order is None:
+        return "vector_norm", (), given
+    of_vectors = isinstance(axis, int) or (axis is None and given["x"].ndim == 1)
+    return "vector_norm" if of_vectors else "", (), given | {"ord": order}
 
 
 def _call_function(function: Callable[..., Any], args: Any, kwargs: dict[str, Any], name: str) -> Any:

@@ -378,6 +378,8 @@ def test_simplify_takes_nodes_and_lists(xy: tuple[Expr, Expr]) -> None:
         (lambda x: sg.sin(sg.broadcast_to(x, (2, "n"))) + 1, lambda x: sg.broadcast_to(sg.sin(x) + 1, (2, "n"))),
         (lambda x: sg.reshape(sg.zeros((2, 3)), (6,)) + 1.0, lambda x: sg.broadcast_to(sg.constant(1.0), (6,))),
         (lambda x: (x - 0.0) ** 1 + -(-x) * 1 - 0, lambda x: x + x),
+        (lambda x: -(sg.expand_dims(sg.constant(1.0), 0) / x), lambda x: -1.0 / x),
+        (lambda x: sg.expand_dims(sg.sum(x) / 2, 0) * x, lambda x: sg.sum(x) / 2 * x),
         (lambda x: -x * -x, lambda x: sg.square(x)),
         (lambda x: x[1:][1:], lambda x: x[1:][1:]),
     ],

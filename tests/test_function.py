@@ -30,9 +30,7 @@ def graph():
 def test_results_come_back_in_the_structure_of_the_outputs(backend, graph):
     x = sg.placeholder("x", ("n",))
     pair = namedtuple("pair", "left right")
-    f = sg.function(
-        [x], {"a": [x + 1, (sg.sum(x), None)], "b": pair(2, np.array([1, 2])), "c": []}, backend=backend
-    )
+    f = sg.function([x], {"a": [x + 1, (sg.sum(x), None)], "b": pair(2, np.array([1, 2])), "c": []}, backend=backend)
     got = f([1.0, 2.0])
     assert list(got) == ["a", "b", "c"]
     np.testing.assert_array_equal(got["a"][0], [2.0, 3.0])
@@ -252,9 +250,7 @@ def test_trace_and_function_meet(backend):
     def loss(X, parameters, *targets):
         return {"mean": ((X @ parameters["w"] + parameters["b"] - targets[0]) ** 2).mean(), "one": 1}
 
-    inputs, outputs = sg.trace(
-        loss, sg.spec(("n", 3)), {"w": sg.spec(3), "b": sg.spec(name="bias")}, sg.spec("n")
-    )
+    inputs, outputs = sg.trace(loss, sg.spec(("n", 3)), {"w": sg.spec(3), "b": sg.spec(name="bias")}, sg.spec("n"))
     f = sg.function(inputs, outputs, backend=backend)
     rng = np.random.default_rng(0)
     X, w, y = rng.normal(size=(4, 3)), rng.normal(size=3), rng.normal(size=4)

@@ -187,6 +187,32 @@ def test_numpys_functions_take_nodes():
         np.testing.assert_allclose(sg.evaluate(function(*[x for _ in args]), {x: args[0]}), function(*args), atol=1e-13)
 
 
+@pytest.mark.parametrize(
+    "function",
+    [
+        np.linalg.trace,
+        lambda x: np.linalg.trace(x, offset=1),
+        np.linalg.diagonal,
+        np.trace,
+        np.diagonal,
+        np.linalg.norm,
+        lambda x: np.linalg.norm(x, axis=(0, 2)),
+        lambda x: np.linalg.norm(x, 1, 2),
+        lambda x: np.linalg.norm(x, np.inf, -1, True),
+    ],
+)
+def test_numpys_linalg_has_its_own_axes(function):
+    (x,) = declare((2, 3, 3))
+    np.testing.assert_allclose(sg.evaluate(function(x), {x: GENERAL}), function(GENERAL), rtol=1e-13)
+
+
+@pytest.mark.parametrize("order", [1, 2, "fro", np.inf])
+def test_norms_of_matrices_are_refused(order):
+    (x,) = declare((3, 3))
+    with pytest.raises(sg.DeclarationError, match="no counterpart"):
+        np.linalg.norm(x, order)
+
+
 @pytest.mark.parametrize("function", [sg.inv, sg.det, sg.cholesky, sg.slogdet, lambda x: sg.solve(x, np.ones(2))])
 @pytest.mark.parametrize("shape", [(2, 3), (3,), (), ("n", "m")])
 def test_matrices_that_are_not_square_are_refused(function, shape):

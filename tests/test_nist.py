@@ -104,10 +104,14 @@ def standard_errors(jacobian: np.ndarray[Any, Any], residual_sum: float) -> np.n
     return np.sqrt(residual_sum / freedom * np.sum(inverse**2, axis=1)) / scale
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_regression_reaches_the_certified_values_from_the_near_start(name: str) -> None:
+# From BoxBOD's far start the Levenberg-Marquardt steps leave for a plateau; NIST marks it as of higher difficulty.
+CASES = [(name, start) for name in MODELS for start in (1, 2) if (name, start) != ("BoxBOD", 1)]
+
+
+@pytest.mark.parametrize(("name", "start"), CASES)
+def test_regression_reaches_the_certified_values(name: str, start: int) -> None:
     data = read_dataset(name)
-    found = fit(data, compile_model(MODELS[name], len(data.parameters)), data.starts[1])
+    found = fit(data, compile_model(MODELS[name], len(data.parameters)), data.starts[start - 1])
     np.testing.assert_allclose(found.x, data.parameters, rtol=1e-6)
     np.testing.assert_allclose(2 * found.cost, data.residual_sum, rtol=1e-6)
     np.testing.assert_allclose(standard_errors(found.jac, 2 * found.cost), data.deviations, rtol=1e-6)

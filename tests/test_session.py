@@ -143,12 +143,12 @@ def test_programs_are_kept_between_runs(counted, graph):
 def test_only_so_many_programs_are_kept(counted, graph):
     x = sg.placeholder("x")
     session = sg.Session(graph, backend="numpy")
-    for k in range(_REMEMBERED_PROGRAMS + 5):
+    for k in range(1, _REMEMBERED_PROGRAMS + 6):
         session.run(x + k, {x: 1.0})
         session.run(x, {x: 1.0})
     assert len(session._programs) == _REMEMBERED_PROGRAMS
     built = len(counted)
-    assert built == _REMEMBERED_PROGRAMS + 6 - 1 + (x + 0 is not x)
+    assert built == _REMEMBERED_PROGRAMS + 6
     session.run(x, {x: 1.0})
     assert len(counted) == built
 
@@ -246,7 +246,11 @@ def test_what_cannot_be_run_is_refused_with_its_reason(backend, graph):
         (lambda: session.run(v, {sg.constant(2.0): 1.0}), sg.ArgumentError, "is a constant"),
         (lambda: session.run(foreign), sg.GraphError, "another graph"),
         (lambda: session.run(v, {foreign: 1.0}), sg.GraphError, "another graph"),
-        (lambda: session.run(y, {x: [1.0], w: [1.0, 2.0]}), sg.SizeError, r"w axis 0: expected n = 1 \(n = x axis 0\), got 2"),
+        (
+            lambda: session.run(y, {x: [1.0], w: [1.0, 2.0]}),
+            sg.SizeError,
+            r"w axis 0: expected n = 1 \(n = x axis 0\), got 2",
+        ),
         (lambda: session.run(y, {x: [1.0], w: None}), sg.ArgumentError, "w: expected a float64 array"),
         (lambda: sg.Session(graph, backend="cuda"), sg.DeclarationError, "'numba' or 'numpy', not 'cuda'"),
         (lambda: sg.Session(3), sg.DeclarationError, "a graph is expected, not 3"),
@@ -260,7 +264,7 @@ def test_two_operations_may_not_update_one_variable_differently(graph):
     v = sg.variable(0.0, name="v")
     up, down = sg.train.TrainOperation("up", {v: v + 1}), sg.train.TrainOperation("down", {v: v - 1})
     session = sg.Session(graph, backend="numpy")
-    with pytest.raises(sg.ArgumentError, match="v.*is updated twice.*<down of v>"):
+    with pytest.raises(sg.ArgumentError, match=r"v.*is updated twice.*<down of v>"):
         session.run([up, down])
     assert session.run([up, up, v]) == [None, None, 0.0]
     assert session.value(v) == 1.0

@@ -8,13 +8,13 @@ import pytest
 import symgraph as sg
 
 OPTIMIZERS = {
-    "sgd": (lambda rate: sg.train.GradientDescent(rate), lambda torch: (torch.optim.SGD, {})),
+    "sgd": (sg.train.GradientDescent, lambda torch: (torch.optim.SGD, {})),
     "momentum": (lambda rate: sg.train.Momentum(rate, 0.9), lambda torch: (torch.optim.SGD, {"momentum": 0.9})),
     "nesterov": (
         lambda rate: sg.train.Momentum(rate, 0.8, nesterov=True),
         lambda torch: (torch.optim.SGD, {"momentum": 0.8, "nesterov": True}),
     ),
-    "adam": (lambda rate: sg.train.Adam(rate), lambda torch: (torch.optim.Adam, {})),
+    "adam": (sg.train.Adam, lambda torch: (torch.optim.Adam, {})),
     "adam_changed": (
         lambda rate: sg.train.Adam(rate, 0.7, 0.95, 1e-3),
         lambda torch: (torch.optim.Adam, {"betas": (0.7, 0.95), "eps": 1e-3}),
@@ -86,7 +86,7 @@ def test_the_first_steps_by_hand(backend, graph):
 
 
 def test_a_function_trains_as_a_session_does(backend, graph):
-    data, inputs, variables, loss = least_squares()
+    data, inputs, _, loss = least_squares()
     step = sg.train.Adam(0.05).minimize(loss)
     session = sg.Session(graph, backend=backend)
     twin = sg.Session(graph, backend=backend)

@@ -10,6 +10,7 @@ symbols twice is not safe.
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import itertools
 import linecache
@@ -84,9 +85,22 @@ def load(
 
 
 def load_plain(source: str) -> types.ModuleType:
-    """Return the emitted module as plain Python, nothing of it compiled."""
+    """Return the emitted module as plain Python, nothing of it compiled; its numbers divide as machine numbers do."""
     name = "symgraph_plain_" + hashlib.sha256(source.encode()).hexdigest()[:32]
-    return _execute(types.ModuleType(name), source, _remember_lines(name, source))
+    filename = _remember_lines(name, source)
+    tree = ast.fix_missing_locations(_MachineNumbers().visit(ast.parse(source, filename)))
+    return _execute(types.ModuleType(name), tree, filename)
+
+
+class _MachineNumbers(ast.NodeTransformer):
+    """Makes the floating-point numbers in a text NumPy's: Python's own raise where they are divided by zero."""
+
+    def visit_Constant(self, node: ast.Constant) -> ast.expr:
+        """Wrap a number."""
+        if not isinstance(node.value, float):
+            return node
+        kind = ast.Attribute(ast.Name("np", ast.Load()), "float64", ast.Load())
+        return ast.copy_location(ast.Call(kind, [node], []), node)
 
 
 def _compile_lazily(
@@ -115,7 +129,7 @@ def _compile_lazily(
         raise
 
 
-def _execute(module: types.ModuleType, source: str, filename: str) -> types.ModuleType:
+def _execute(module: types.ModuleType, source: str | ast.Module, filename: str) -> types.ModuleType:
     module.__file__ = filename
     exec(compile(source, filename, "exec", dont_inherit=True), module.__dict__)
     return module

@@ -157,6 +157,7 @@ _VARIANTS: Mapping[str, Callable[[Any, Any], str]] = {
     "sum": lambda args, attrs: _reduction_variant("Sum", args, attrs),
     "prod": lambda args, attrs: _reduction_variant("Prod", args, attrs),
     "power": lambda args, attrs: "PowBackward2" if _is_number(args[0]) else f"PowBackward{int(not _is_number(args[1]))}",
+    "remainder": lambda args, attrs: f"RemainderBackward{int(not _is_number(args[1]))}",
     "matmul": lambda args, attrs: _product_name(args),
     "clip": lambda args, attrs: f"ClampBackward{int(_is_number(args[1]) and _is_number(args[2]))}",
 }

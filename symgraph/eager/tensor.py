@@ -353,8 +353,10 @@ class Tensor(Value):
     def _in_place(self, compute: Callable[[Tensor], Tensor]) -> Self:
         """Replace the elements by what an operation returns, and the history by the operation's."""
         self._check_in_place()
-        before = wrap(self._array, self._version)
-        before._edge, before._requires, before._stamp = self._edge, self._requires, self._stamp
+        before = self
+        if MODE.enabled:  # the rule of this very operation may read the elements as they were
+            before = wrap(self._array.copy())
+            before._edge, before._requires = self._edge, self._requires
         result = compute(before)
         if result._array.dtype != self._array.dtype:
             if not np.can_cast(result._array.dtype, self._array.dtype, "same_kind"):
@@ -663,7 +665,7 @@ def _plain_items(item: Any) -> Sequence[Any]:
 def _index_name(index: Any) -> str:
     last = "Alias"
     for item in index if isinstance(index, tuple) else (index,):
-        if isinstance(item, list | np.ndarray | Tensor) and np.ndim(item):
+        if isinstance(item, list) or (isinstance(item, np.ndarray | Tensor) and item.ndim):
             return "IndexBackward0"
         if item is None:
             last = "Unsqueeze"

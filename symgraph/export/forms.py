@@ -17,7 +17,7 @@ from symgraph.dims import Quotient, Shape, Size
 from symgraph.dims import product as size_product
 from symgraph.expr import Expr, constant_value
 from symgraph.export.printing import View
-from symgraph.op import Kind
+from symgraph.op import REGISTRY, Kind
 
 _LONGEST_TERM = 6
 _KNOWN = {
@@ -71,12 +71,17 @@ class Lowering:
     def __init__(self, leaf: Callable[[Any], str]) -> None:
         self._leaf = leaf
         self._interned: dict[Any, Form] = {}
+        self._order: dict[Form, int] = {}
         self.one = self.product(Term())
 
     def form(self, head: str, *args: Form, data: tuple[Any, ...] = (), rank: int = 0) -> Form:
         """Return the one form with these parts."""
         key = (head, args, data, rank)
-        return self._interned.setdefault(key, Form(head, args, data, rank))
+        found = self._interned.get(key)
+        if found is None:
+            found = self._interned[key] = Form(head, args, data, rank)
+            self._order[found] = len(self._order)
+        return found
 
     def names(self) -> set[str]:
         """Return everything that is printed as it stands."""
@@ -105,6 +110,10 @@ class Lowering:
                 divisors.remove(factor)
             else:
                 factors.append(factor)
+        factors.sort(key=self._place)
+        divisors.sort(key=self._place)
+        if term.coefficient == 0:
+            return self.form("term", data=(Fraction(0), 0, 0))
         if term.coefficient == 1 and not divisors:
             if not factors and term.core is not None:
                 return term.core
@@ -115,6 +124,12 @@ class Lowering:
         rank = 0 if term.core is None else term.core.rank
         made = self.form("term", *args, data=data, rank=rank)
         return made if len(args) <= _LONGEST_TERM else self.form("group", made, rank=rank)
+
+    def _place(self, factor: Form) -> tuple[int, int]:
+        """Return where a factor stands in a product: digits, names, powers of names, anything else."""
+        base = factor.args[0] if factor.head == "power" else factor
+        group = 2 if base.head != "atom" else 0 if base.data[0][0].isdigit() else 1
+        return group, self._order[factor]
 
     def scaled(self, form: Form, by: Fraction) -> Form:
         """Return a form multiplied by a number."""
@@ -180,6 +195,10 @@ class Lowering:
         """Return a sum, a coefficient that both parts share in front of it and what is positive first."""
         a, b = self.term(x), self.term(y)
         rank = max(x.rank, y.rank)
+        if a.coefficient == 0 or b.coefficient == 0:
+            return x if b.coefficient == 0 else y
+        if (a.factors, a.divisors, a.core) == (b.factors, b.divisors, b.core):
+            return self.product(Term(a.coefficient + b.coefficient, a.factors, a.divisors, a.core))
         if a.coefficient < 0 < b.coefficient:
             (x, a), (y, b) = (y, b), (x, a)
         alike = (abs(a.coefficient), a.factors, a.divisors) == (abs(b.coefficient), b.factors, b.divisors)
@@ -217,6 +236,9 @@ class Lowering:
         return self.linear(x, lambda core: core.args[0] if core.head == "transpose" else self._transposed(core))
 
     def _transposed(self, core: Form) -> Form:
+        if core.head == "matmul" and any(part.head == "transpose" for part in core.args):
+            turned = [self.transpose(part) for part in reversed(core.args)]
+            return self.form("matmul", *turned, rank=max(core.rank, 2))
         return self.form("transpose", core, rank=max(core.rank, 2))
 
     def total(self, x: Form) -> Form:
@@ -279,6 +301,11 @@ class Lowering:
 
     def lower(self, node: Expr, shown: View, args: Sequence[Form]) -> Form:
         """Return the form of a node from those of what it shows."""
+        columns = any(arg.ndim == 2 and arg.shape[1] == 1 for arg in shown.args)
+        if node.op.kind is Kind.ELEMENTWISE and node.ndim == 2 and columns and node.shape[1] != 1:
+            args = [self.transpose(form) if x.ndim == 1 else form for form, x in zip(args, shown.args, strict=True)]
+        if node.dtype.kind == "b" and shown.name in _LOGIC:
+            return self.form("template", *args, data=(REGISTRY[_LOGIC[shown.name]], ()), rank=node.ndim)
         rule = _RULES.get(shown.name)
         if rule is not None:
             return rule(self, node, shown, args)
@@ -333,14 +360,22 @@ def _subscript(shown: View) -> str:
     return ",".join(str(axis) for axis in axes)
 
 
+_LOGIC = {
+    "bitwise_and": "logical_and",
+    "bitwise_or": "logical_or",
+    "bitwise_xor": "logical_xor",
+    "bitwise_invert": "logical_not",
+}
+
 Rule = Callable[[Lowering, Expr, View, Sequence[Form]], Form]
 
 
 def _multiply(low: Lowering, node: Expr, shown: View, args: Sequence[Form]) -> Form:
     x, y = shown.args
-    for column, row, left, right in ((x, y, args[0], args[1]), (y, x, args[1], args[0])):
-        if column.ndim == 2 and column.shape[1] == 1 and row.ndim == 1 and node.shape != column.shape:
-            return low.multiply(left, low.transpose(right), join="matmul")
+    if x.ndim == 2 and x.shape[1] == 1 != node.shape[1] and args[1].head == "transpose":
+        return low.multiply(*args, join="matmul")
+    if y.ndim == 2 and y.shape[1] == 1 != node.shape[1] and args[0].head == "transpose":
+        return low.multiply(args[1], args[0], join="matmul")
     plain = [low.without_ones(arg) if x.shape == node.shape else arg for arg, x in zip(args, (y, x), strict=True)]
     return low.multiply(*(plain if plain[0].rank or plain[1].rank else (plain[0], args[1])))
 
@@ -356,7 +391,7 @@ def _power(low: Lowering, node: Expr, shown: View, args: Sequence[Form]) -> Form
 
 def _sum(low: Lowering, node: Expr, shown: View, args: Sequence[Form]) -> Form:
     axes, rank = shown.attrs["axes"], shown.args[0].ndim
-    if len(axes) == rank and not shown.attrs["keepdims"]:
+    if len(axes) == rank:
         return low.total(args[0])
     data = ("sum", ",".join(str(axis) for axis in axes))
     return low.linear(args[0], lambda core: low.form("call", core, data=data, rank=node.ndim))
@@ -429,6 +464,12 @@ def _index(low: Lowering, node: Expr, shown: View, args: Sequence[Form]) -> Form
     return low.form("index", args[0], data=key, rank=node.ndim)
 
 
+def _placed(low: Lowering, node: Expr, shown: View, args: Sequence[Form]) -> Form:
+    attrs = shown.attrs
+    key = (attrs["shape"], attrs["starts"], attrs["steps"], shown.args[0].shape, ())
+    return low.linear(args[0], lambda core: low.form("place", core, data=key, rank=node.ndim))
+
+
 def _reshape(low: Lowering, node: Expr, shown: View, args: Sequence[Form]) -> Form:
     sizes = [low.size(size) for size in node.shape]
     return low.linear(args[0], lambda core: low.form("reshape", core, *sizes, rank=node.ndim))
@@ -475,4 +516,6 @@ _RULES: Mapping[str, Rule] = {
     "slice": _index,
     "index": _index,
     "stack": _stack,
+    "place": _placed,
+    "eye": lambda low, node, shown, args: low.atom("I", 2),
 }

@@ -160,7 +160,7 @@ def _repeated(forms: Sequence[Form], pieces: Sequence[Piece]) -> list[Piece]:
         counts[form] = counts.get(form, 0) + 1
     found = dict(zip(forms, pieces, strict=True))
     return [
-        found[form] if count == 1 else Piece(f"{_bracket(found[form], _ATOM)}^{{{count}}}", _POWER, found[form].weight)
+        found[form] if count == 1 else Piece(f"{_base(found[form])}^{{{count}}}", _POWER, found[form].weight)
         for form, count in counts.items()
     ]
 
@@ -207,7 +207,7 @@ def _hadamard(form: Form, pieces: list[Piece]) -> Piece:
 
 
 def _power(form: Form, pieces: list[Piece]) -> Piece:
-    return Piece(f"{_bracket(pieces[0], _ATOM)}^{{{pieces[1].text}}}", _POWER, 1 if pieces[0].weight else 0)
+    return Piece(f"{_base(pieces[0])}^{{{pieces[1].text}}}", _POWER, 1 if pieces[0].weight else 0)
 
 
 def _squared_norm(form: Form, pieces: list[Piece]) -> Piece:
@@ -228,9 +228,23 @@ def _call(form: Form, pieces: list[Piece]) -> Piece:
     return Piece(rf"{shown}\left({', '.join(piece.text for piece in pieces)}\right)", _APPLIED, 1)
 
 
-def _index(form: Form, pieces: list[Piece]) -> Piece:
+def _base(piece: Piece) -> str:
+    """Return a piece as what an exponent stands on; functions of bracketed arguments need no more brackets."""
+    applied = piece.precedence == _APPLIED and piece.text.endswith(r"\right)") and not piece.text.startswith(r"\log\left")
+    return piece.text if applied else _bracket(piece, _ATOM)
+
+
+def _entries(form: Form) -> str:
     shape, starts, steps, sizes, integers = form.data
-    entries = ",".join(slice_texts(shape, starts, steps, sizes, integers)).replace("*", r" ").replace("//", "/")
+    return ",".join(slice_texts(shape, starts, steps, sizes, integers)).replace("*", " ").replace("//", "/")
+
+
+def _place(form: Form, pieces: list[Piece]) -> Piece:
+    return Piece(rf"\operatorname{{place}}_{{{_entries(form)}}}\left({pieces[0].text}\right)", _APPLIED, 1)
+
+
+def _index(form: Form, pieces: list[Piece]) -> Piece:
+    entries = _entries(form)
     base = _bracket(pieces[0], _ATOM)
     if "_" in base or "^" in base:
         return Piece(rf"{base}\left[{entries}\right]", _APPLIED, 1)
@@ -314,7 +328,7 @@ _WRITERS: Mapping[str, Callable[[Form, list[Piece]], Piece]] = {
     "hadamard": _hadamard,
     "power": _power,
     "fraction": lambda form, pieces: Piece(rf"\frac{{{pieces[0].text}}}{{{pieces[1].text}}}", _APPLIED, 1),
-    "transpose": lambda form, pieces: Piece(rf"{_bracket(pieces[0], _ATOM)}^\top", _POWER),
+    "transpose": lambda form, pieces: Piece(rf"{_base(pieces[0])}^\top", _POWER),
     "floor": lambda form, pieces: Piece(
         rf"\left\lfloor \frac{{{pieces[0].text}}}{{{pieces[1].text}}} \right\rfloor", _ATOM
     ),
@@ -324,6 +338,7 @@ _WRITERS: Mapping[str, Callable[[Form, list[Piece]], Piece]] = {
     "call": _call,
     "index": _index,
     "reshape": _reshape,
+    "place": _place,
     "matrix": _matrix,
     "vector": _vector,
     "template": _template,

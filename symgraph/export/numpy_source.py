@@ -202,7 +202,7 @@ class _NumpyPrinter:
         if node.op.kind is Kind.LEAF:
             return self._leaf(node)
         shown = self.view(node)
-        if node.op.kind is Kind.ELEMENTWISE:
+        if shown.op is not None and node.op.kind is Kind.ELEMENTWISE:
             piece = self._elementwise(shown, pieces)
             widened = shown.name == "polygamma" and node.dtype.itemsize < 8
             return Piece(f"{piece.text}.astype({_dtype(node.dtype)})", ATOM, piece.weight) if widened else piece
@@ -390,6 +390,10 @@ def _expand(printer: _NumpyPrinter, shown: View, node: Expr, pieces: list[Piece]
     return Piece(f"{bracket(pieces[0], ATOM)}[{entries}]", weight=pieces[0].weight)
 
 
+def _eye(printer: _NumpyPrinter, shown: View, node: Expr, pieces: list[Piece]) -> Piece:
+    return _call("np.eye", [printer.size(shown.attrs["size"]).text], [], dtype=_dtype(node.dtype))
+
+
 def _squeeze(printer: _NumpyPrinter, shown: View, node: Expr, pieces: list[Piece]) -> Piece:
     axes = shown.attrs["axes"]
     return _call("np.squeeze", [pieces[0].text], pieces, axis=axes[0] if len(axes) == 1 else axes)
@@ -457,6 +461,7 @@ _WRITERS: dict[str, Callable[[_NumpyPrinter, View, Expr, list[Piece]], Piece]] =
     "permute_dims": _permute,
     "expand_dims": _expand,
     "squeeze": _squeeze,
+    "eye": _eye,
     "slice": _slice,
     "index": _slice,
     "place": _place,

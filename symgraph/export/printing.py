@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 
 from symgraph.dims import Dim, Size
-from symgraph.expr import Expr
+from symgraph.expr import Expr, scalar_value
 from symgraph.export.naming import ATOM, POWER_PRECEDENCE, SIGN_PRECEDENCE, size_text
 from symgraph.op import Kind, Op
 from symgraph.ops.construct import broadcast_shapes
@@ -187,8 +187,8 @@ class View(NamedTuple):
 def view(node: Expr, composites: bool = True) -> View:
     """Return what a node shows.
 
-    Broadcasts that the operation does by itself are left out; a softmax, a stack and an integer index are
-    recognised.
+    Broadcasts that the operation does by itself are left out; a softmax, a stack, an identity matrix and an
+    integer index are recognised.
 
     Args:
         node: The node.
@@ -200,6 +200,8 @@ def view(node: Expr, composites: bool = True) -> View:
             return View("softmax", found[0], found[1], None)
         case "subtract" if composites and (found := _log_softmax(node)):
             return View("log_softmax", found[0], found[1], None)
+        case "equal" | "astype" if (size := _identity(node)) is not None:
+            return View("eye", (), {"size": size, "dtype": node.dtype}, None)
         case "concat" if all(_expands(arg, attrs["axis"]) for arg in node.args):
             return View("stack", tuple(arg.args[0] for arg in node.args), attrs, None)
         case "squeeze" if node.args[0].op.name == "slice":
@@ -229,6 +231,26 @@ def _is_broadcast(node: Expr) -> bool:
     return node.op.name == "broadcast_to" or (
         node.op.name == "expand_dims" and node.attrs[0] == tuple(range(node.ndim - node.args[0].ndim))
     )
+
+
+def _identity(node: Expr) -> Size | None:
+    """Return the size of an identity matrix, which compares the indices of rows with those of columns."""
+    if node.op.name == "astype":
+        node = node.args[0]
+    if node.op.name != "equal" or node.ndim != 2:
+        return None
+    found = [_row_of_indices(arg) for arg in without_broadcasts(node)]
+    return node.shape[0] if found in (["column", "row"], ["row", "column"]) and node.shape[0] == node.shape[1] else None
+
+
+def _row_of_indices(node: Expr) -> str:
+    kind = "row"
+    while node.op.name in ("add", "expand_dims"):
+        if node.op.name == "add" and scalar_value(node.args[1]) != 0:
+            return ""
+        kind = "column" if node.op.name == "expand_dims" and node.attrs[0] == (1,) else kind
+        node = node.args[0]
+    return kind if node.op.name == "arange" else ""
 
 
 def _expands(node: Expr, axis: int) -> bool:

@@ -223,6 +223,12 @@ def _polygamma(printer: _TextPrinter, shown: View, node: Expr, pieces: list[Piec
     return _call("polygamma", [Piece(str(shown.attrs["order"])), *pieces])
 
 
+def _eye(printer: _TextPrinter, shown: View, node: Expr, pieces: list[Piece]) -> Piece:
+    size = size_text(shown.attrs["size"], printer.sizes)[0]
+    keywords = {} if node.dtype == np.dtype("float64") else {"dtype": f'"{node.dtype}"'}
+    return _call("eye", [Piece(size)], **keywords)
+
+
 def _place(printer: _TextPrinter, shown: View, node: Expr, pieces: list[Piece]) -> Piece:
     attrs = shown.attrs
     entries = slice_texts(attrs["shape"], attrs["starts"], attrs["steps"], shown.args[0].shape, (), printer.sizes)
@@ -274,6 +280,7 @@ _WRITERS: dict[str, Any] = {
     "permute_dims": _permute,
     "expand_dims": _expand,
     "squeeze": _squeeze,
+    "eye": _eye,
     "place": _place,
     "einsum": _einsum,
     "gather": _gather,

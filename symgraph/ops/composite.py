@@ -132,7 +132,9 @@ def _of_classes(x: Any, labels: Any, axis: int) -> Any:
     numbers = expand_dims(arange(count), tuple(a for a in range(x.ndim) if a != axis))
     chosen = total(where(equal(expand_dims(labels, axis), numbers), x, 0), axis)
     known = logical_and(greater_equal(labels, 0), less(labels, count))
-    return (logsumexp(x, axis) - chosen) + where(known, 0, cast(as_value("softmax_cross_entropy", math.nan, type(x)), x.dtype))
+    return (logsumexp(x, axis) - chosen) + where(
+        known, 0, cast(as_value("softmax_cross_entropy", math.nan, type(x)), x.dtype)
+    )
 
 
 def _check_alike(name: str, x: Any, y: Any) -> None:

@@ -77,6 +77,7 @@ SIGNS = (
     exact("negated_numerator",    lambda x, y: -x / y,            lambda x, y: -(x / y)),
     exact("negated_denominator",  lambda x, y: x / -y,            lambda x, y: -(x / y)),
     exact("negated_scale",        lambda x, c: -(x * known(c)),   lambda x, c: x * -c, sample={"c": 3.0}),
+    exact("negated_quotient",     lambda x, c: -(known(c) / x),   lambda x, c: -c / x, sample={"c": 3.0}),
     exact("plus_negation",        lambda x, y: x + -y,            lambda x, y: x - y),
     exact("less_negation",        lambda x, y: x - -y,            lambda x, y: x + y),
     exact("square_of_negation",   lambda x: square(-x),           lambda x: square(x)),

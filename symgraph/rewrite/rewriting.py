@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from symgraph.errors import Location, RewriteError, user_location
-from symgraph.expr import Expr, make, topological
+from symgraph.errors import Location, RewriteError
+from symgraph.expr import Expr, derived, make, topological
 from symgraph.op import Op
 from symgraph.rewrite.laws import Bindings, Law, Term, is_plausible
 
@@ -78,9 +78,13 @@ class _Rewriting:
         self.waiting: dict[int, tuple[Expr, str]] = {}
         self.alive: list[Expr] = list(keep)
         self.candidates: dict[tuple[Op, ...], Candidates] = {}
-        self.here = user_location()
+        self.come_from: Callable[[Location | None], None]
 
     def run(self, outputs: Sequence[Expr], limit: int) -> list[Expr]:
+        with derived() as self.come_from:
+            return self._run(outputs, limit)
+
+    def _run(self, outputs: Sequence[Expr], limit: int) -> list[Expr]:
         stack = topological(outputs, self.stop)
         left = limit * (len(stack) + 20)
         recent: deque[str] = deque(maxlen=200)
@@ -95,6 +99,7 @@ class _Rewriting:
                 normal[key] = normal[id(waiting.pop(key)[0])]
                 continue
             current = node
+            self.come_from(node.location)
             for arg in node.args:
                 if normal[id(arg)] is not arg:
                     current = self.rebuilt(node)
@@ -123,7 +128,6 @@ class _Rewriting:
             for new in fresh:
                 if id(new) in waiting:
                     raise self.loop(new)
-                self.attribute(new, node.location)
             self.alive.append(step.after)
             stack.extend(reversed(fresh))
         return [normal[id(output)] for output in outputs]
@@ -133,7 +137,6 @@ class _Rewriting:
         new = make(node.op, tuple([self.normal[id(arg)] for arg in node.args]), node.attrs)
         if id(new) in self.kept:
             return node
-        self.attribute(new, node.location)
         self.alive.append(new)
         return new
 
@@ -182,11 +185,6 @@ class _Rewriting:
         bound |= {id(node) for value in found.values() if isinstance(value, tuple) for node in value}
         reached = [new, *(arg for node in self.unsettled(new) for arg in node.args)]
         return any(id(node) in self.kept and id(node) not in bound for node in reached)
-
-    def attribute(self, new: Expr, location: Location | None) -> None:
-        """Give a node made by rewriting the line of the node that it replaces, not that of the caller."""
-        if new.location == self.here:
-            new.location = location
 
     def loop(self, node: Expr) -> RewriteError:
         """Return the error for a node whose normal form would need itself."""

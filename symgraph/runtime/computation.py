@@ -111,6 +111,8 @@ class Computation:
         admitted, sizes = self._door.admit(values)
         if self._requirements:
             check_requirements(self._requirements, sizes)
+        if self._program is None and self._program_outputs:
+            self._program = self.program  # compiled before a store is locked
         if len(self._passed) != len(admitted):
             admitted = [admitted[i] for i in self._passed]
         if store is None:

@@ -51,13 +51,12 @@ class Door:
     def __init__(self, name: str, nodes: Sequence[Expr], labels: Sequence[str]) -> None:
         self._prefix = f"{name}({', '.join(labels)})"
         self._parameters = [
-            _Parameter(label, node.dtype, node.ndim, node.shape) for node, label in zip(nodes, labels, strict=True)
+            _Parameter(label, np.dtype(node.dtype.type), node.ndim, node.shape)
+            for node, label in zip(nodes, labels, strict=True)
         ]
         # What is met most often: the type of the value, and of an array its dtype and rank.
         # NumPy keeps one object for each common dtype, so that identity is the quick test.
-        self._expected = [
-            (np.ndarray if node.ndim else node.dtype.type, np.dtype(node.dtype.type), node.ndim) for node in nodes
-        ]
+        self._expected = [(np.ndarray if p.rank else p.dtype.type, p.dtype, p.rank) for p in self._parameters]
         self._defined: list[tuple[str, int, int]] = []
         self._fixed: list[tuple[int, int, int]] = []
         self._related: list[tuple[int, int, Dim]] = []
@@ -124,6 +123,8 @@ class Door:
             raise SizeError(f"{self._prefix}: {parameter.label}: expected {axes}{shown}, got shape {array.shape}")
         if array.dtype != parameter.dtype:
             array = self._cast(value, array, parameter)
+        elif array.dtype.num != parameter.dtype.num:  # C's "long long" where "long" is int64
+            array = array.view(parameter.dtype)
         if not array.ndim:
             return array[()]
         array = np.require(array, requirements=("C", "A"))
@@ -149,7 +150,9 @@ class Door:
     def _cast(self, value: Any, array: Array, parameter: _Parameter) -> Array:
         given, wanted = array.dtype, parameter.dtype
         weak = type(value) in (bool, int, float, list, tuple)
-        if np.can_cast(given, wanted, "safe") or (weak and not array.size):
+        # NumPy calls 64-bit integers safe for float64, which holds them exactly up to 2**53 only.
+        inexact = given.kind in "iu" and given.itemsize == 8 and wanted.kind == "f"
+        if (np.can_cast(given, wanted, "safe") and not inexact) or (weak and not array.size):
             return array.astype(wanted)
         if wanted.kind == "f" and given.kind == "f":
             if not weak:
@@ -178,9 +181,10 @@ def _plain_name(size: Dim) -> str | None:
 
 
 def _described(parameter: _Parameter) -> str:
+    article = "an" if parameter.dtype.kind == "i" else "a"
     if not parameter.rank:
-        return f"a {parameter.dtype} number"
-    return f"a {parameter.dtype} array of shape {format_shape(parameter.shape)}"
+        return f"{article} {parameter.dtype} number"
+    return f"{article} {parameter.dtype} array of shape {format_shape(parameter.shape)}"
 
 
 def _described_object(value: Any) -> str:

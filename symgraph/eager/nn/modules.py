@@ -217,9 +217,9 @@ class Module:
             missing = [name for name in own if name not in state]
             unknown = [name for name in state if name not in own]
             if missing:
-                problems.append(f"Missing key(s) in state_dict: {', '.join(map(repr, missing))}.")
+                problems.append(f"Missing key(s) in state_dict: {_listed(missing)}. ")
             if unknown:
-                problems.append(f"Unexpected key(s) in state_dict: {', '.join(map(repr, unknown))}.")
+                problems.append(f"Unexpected key(s) in state_dict: {_listed(unknown)}. ")
         given = {name: creation.as_tensor(value) for name, value in state.items() if name in own}
         for name, value in given.items():
             if value.shape != own[name].shape:
@@ -242,6 +242,10 @@ class Module:
         if not children:
             return f"{type(self).__name__}({self.extra_repr()})"
         return f"{type(self).__name__}(\n  " + "\n  ".join(children) + "\n)"
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(f'"{name}"' for name in names)
 
 
 def clear_gradients(parameters: Any, set_to_none: bool) -> None:
