@@ -121,7 +121,8 @@ def bundle_adjustment(n: int) -> Workload:
     angle = sg.sqrt(sg.sum(rotation**2, axis=1))
     axis = rotation / angle[:, None]
     cross = sg.stack(
-        [axis[:, (i + 1) % 3] * moved[:, (i + 2) % 3] - axis[:, (i + 2) % 3] * moved[:, (i + 1) % 3] for i in range(3)], 1
+        [axis[:, (i + 1) % 3] * moved[:, (i + 2) % 3] - axis[:, (i + 2) % 3] * moved[:, (i + 1) % 3] for i in range(3)],
+        1,
     )
     along = sg.sum(axis * moved, axis=1) * (1 - sg.cos(angle))
     turned = moved * sg.cos(angle)[:, None] + cross * sg.sin(angle)[:, None] + axis * along[:, None]

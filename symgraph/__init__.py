@@ -177,17 +177,17 @@ from symgraph.ops.reductions import (
     var,
     vector_norm,
 )
-from symgraph.ops.triangles import diag, diagonal, one_hot, trace, tril, triu
+from symgraph.ops.triangles import diag, diagonal, one_hot, tril, triu
 from symgraph.options import Options
 
 if TYPE_CHECKING:
     from symgraph import eager, train, view
     from symgraph.comparison import compare
-    from symgraph.derive.hessian import hessian
     from symgraph.export.latex import to_latex
     from symgraph.export.source import to_source
     from symgraph.export.sympy_io import from_sympy, to_sympy
     from symgraph.export.text import to_text
+    from symgraph.hessian import hessian
     from symgraph.rewrite.simplify import simplify
     from symgraph.runtime.function import Function, function
     from symgraph.runtime.session import Session
@@ -203,7 +203,7 @@ _LAZY = {
     "eager": "symgraph.eager",
     "from_sympy": "symgraph.export.sympy_io",
     "function": "symgraph.runtime.function",
-    "hessian": "symgraph.derive.hessian",
+    "hessian": "symgraph.hessian",
     "simplify": "symgraph.rewrite.simplify",
     "spec": "symgraph.tracing",
     "to_latex": "symgraph.export.latex",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 import numpy as np
 
@@ -33,9 +33,10 @@ class ArrayType:
     dtype: np.dtype[np.generic]
     shape: Shape
 
-    _interned: dict[tuple[np.dtype[np.generic], Shape], ArrayType] = {}
+    _interned: ClassVar[dict[tuple[np.dtype[np.generic], Shape], ArrayType]] = {}
 
     def __new__(cls, dtype: np.dtype[np.generic], shape: Shape) -> ArrayType:
+        """Return the one type with this dtype and shape."""
         key = (dtype, shape)
         found = cls._interned.get(key)
         if found is None:
@@ -68,9 +69,7 @@ def as_dtype(dtype: DTypeLike) -> np.dtype[np.generic]:
     except TypeError:
         raise DTypeError(at_user_line(f"{dtype!r} is not a dtype")) from None
     if found not in SUPPORTED:
-        raise DTypeError(
-            at_user_line(f"dtype {found} is not supported: use float32, float64, an integer type or bool")
-        )
+        raise DTypeError(at_user_line(f"dtype {found} is not supported: use float32, float64, an integer type or bool"))
     return found
 
 

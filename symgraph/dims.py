@@ -45,12 +45,14 @@ class Dim:
 
     __slots__ = ("__weakref__", "_hash", "terms")
     terms: tuple[tuple[Monomial, int], ...]
+    _hash: int
 
     _interned: ClassVar[dict[tuple[tuple[Monomial, int], ...], Dim]] = {}
     as_node: ClassVar[Callable[[Dim], Any]]
     """Makes a node of a size; the layer of nodes provides it."""
 
     def __new__(cls, terms: tuple[tuple[Monomial, int], ...]) -> Dim:
+        """Return the one size with these terms, which are in normal form."""
         found = cls._interned.get(terms)
         if found is None:
             found = object.__new__(cls)
@@ -332,6 +334,8 @@ def _solve_linear(place: str, size: Size, name: str, actual: int, values: Mappin
 def _mismatch(place: str, size: Size, number: int, actual: int, origin: Mapping[str, str]) -> str:
     because = [f"{name} = {origin[name]}" for name in sorted(names(size)) if name in origin]
     where = f" ({', '.join(because)})" if because else ""
-    return f"{place}: expected {size} = {number}{where}, got {actual}" if names(size) else (
-        f"{place}: expected {number}, got {actual}"
+    return (
+        f"{place}: expected {size} = {number}{where}, got {actual}"
+        if names(size)
+        else (f"{place}: expected {number}, got {actual}")
     )

@@ -115,11 +115,7 @@ _library: dict[str, bool] = {}
 
 
 def _is_library(filename: str) -> bool:
-    return (
-        filename.startswith(_PACKAGE)
-        or filename.startswith("<frozen")
-        or f"{os.sep}numpy{os.sep}_core{os.sep}" in filename
-    )
+    return filename.startswith((_PACKAGE, "<frozen")) or f"{os.sep}numpy{os.sep}_core{os.sep}" in filename
 
 
 def at_user_line(message: str) -> str:

@@ -288,9 +288,7 @@ def topological(outputs: Iterable[Expr], stop: frozenset[Expr] | set[Expr] = fro
                 if node.args and node not in stop:
                     stack.append(node)
                     stack.append(None)
-                    for arg in node.args[::-1]:
-                        if arg not in seen:
-                            stack.append(arg)
+                    stack.extend(node.args[::-1])
                 else:
                     order.append(node)
     return order

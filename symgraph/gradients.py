@@ -53,7 +53,9 @@ def gradients(
         [1.0, 1.0]
     """
     if unconnected not in ("raise", "zero", "none"):
-        raise DifferentiationError(at_user_line(f"gradients: unconnected is 'raise', 'zero' or 'none', not {unconnected!r}"))
+        raise DifferentiationError(
+            at_user_line(f"gradients: unconnected is 'raise', 'zero' or 'none', not {unconnected!r}")
+        )
     targets = [_checked("differentiate", y) for y in _as_list(ys)]
     sources = [_checked("differentiate with respect to", x) for x in _as_list(xs)]
     _check_one_graph([*targets, *sources])
@@ -120,7 +122,9 @@ def _seed(y: Expr, seed: Any) -> Expr:
     node: Expr = as_value("gradients", seed)
     if node.shape != y.shape:
         raise DifferentiationError(
-            at_user_line(f"gradients: the grad_y of {y!r} has shape {format_shape(node.shape)}, not {format_shape(y.shape)}")
+            at_user_line(
+                f"gradients: the grad_y of {y!r} has shape {format_shape(node.shape)}, not {format_shape(y.shape)}"
+            )
         )
     value = constant_value(node)
     if value is not None and not np.all(np.isfinite(value)):

@@ -7,6 +7,7 @@ an :class:`~symgraph.expr.Expr` builds a node, an eager tensor executes.
 
 from __future__ import annotations
 
+import inspect
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -84,52 +85,52 @@ class Value:
 
     # Arithmetic
     def __add__(self, other: Any) -> Self:
-        return _binary("add", self, other)
+        return self._operate("add", self, other)
 
     def __radd__(self, other: Any) -> Self:
-        return _binary("add", other, self)
+        return self._operate("add", other, self)
 
     def __sub__(self, other: Any) -> Self:
-        return _binary("subtract", self, other)
+        return self._operate("subtract", self, other)
 
     def __rsub__(self, other: Any) -> Self:
-        return _binary("subtract", other, self)
+        return self._operate("subtract", other, self)
 
     def __mul__(self, other: Any) -> Self:
-        return _binary("multiply", self, other)
+        return self._operate("multiply", self, other)
 
     def __rmul__(self, other: Any) -> Self:
-        return _binary("multiply", other, self)
+        return self._operate("multiply", other, self)
 
     def __truediv__(self, other: Any) -> Self:
-        return _binary("divide", self, other)
+        return self._operate("divide", self, other)
 
     def __rtruediv__(self, other: Any) -> Self:
-        return _binary("divide", other, self)
+        return self._operate("divide", other, self)
 
     def __floordiv__(self, other: Any) -> Self:
-        return _binary("floor_divide", self, other)
+        return self._operate("floor_divide", self, other)
 
     def __rfloordiv__(self, other: Any) -> Self:
-        return _binary("floor_divide", other, self)
+        return self._operate("floor_divide", other, self)
 
     def __mod__(self, other: Any) -> Self:
-        return _binary("remainder", self, other)
+        return self._operate("remainder", self, other)
 
     def __rmod__(self, other: Any) -> Self:
-        return _binary("remainder", other, self)
+        return self._operate("remainder", other, self)
 
     def __pow__(self, other: Any) -> Self:
-        return _binary("power", self, other)
+        return self._operate("power", self, other)
 
     def __rpow__(self, other: Any) -> Self:
-        return _binary("power", other, self)
+        return self._operate("power", other, self)
 
     def __matmul__(self, other: Any) -> Self:
-        return _binary("matmul", self, other)
+        return self._operate("matmul", self, other)
 
     def __rmatmul__(self, other: Any) -> Self:
-        return _binary("matmul", other, self)
+        return self._operate("matmul", other, self)
 
     def __neg__(self) -> Self:
         return self._call("negative")
@@ -142,50 +143,50 @@ class Value:
 
     # Comparison; == and != are left to each engine
     def __lt__(self, other: Any) -> Self:
-        return _binary("less", self, other)
+        return self._operate("less", self, other)
 
     def __le__(self, other: Any) -> Self:
-        return _binary("less_equal", self, other)
+        return self._operate("less_equal", self, other)
 
     def __gt__(self, other: Any) -> Self:
-        return _binary("greater", self, other)
+        return self._operate("greater", self, other)
 
     def __ge__(self, other: Any) -> Self:
-        return _binary("greater_equal", self, other)
+        return self._operate("greater_equal", self, other)
 
     # Bits and truth values
     def __and__(self, other: Any) -> Self:
-        return _binary("bitwise_and", self, other)
+        return self._operate("bitwise_and", self, other)
 
     def __rand__(self, other: Any) -> Self:
-        return _binary("bitwise_and", other, self)
+        return self._operate("bitwise_and", other, self)
 
     def __or__(self, other: Any) -> Self:
-        return _binary("bitwise_or", self, other)
+        return self._operate("bitwise_or", self, other)
 
     def __ror__(self, other: Any) -> Self:
-        return _binary("bitwise_or", other, self)
+        return self._operate("bitwise_or", other, self)
 
     def __xor__(self, other: Any) -> Self:
-        return _binary("bitwise_xor", self, other)
+        return self._operate("bitwise_xor", self, other)
 
     def __rxor__(self, other: Any) -> Self:
-        return _binary("bitwise_xor", other, self)
+        return self._operate("bitwise_xor", other, self)
 
     def __invert__(self) -> Self:
         return self._call("bitwise_invert")
 
     def __lshift__(self, other: Any) -> Self:
-        return _binary("bitwise_left_shift", self, other)
+        return self._operate("bitwise_left_shift", self, other)
 
     def __rlshift__(self, other: Any) -> Self:
-        return _binary("bitwise_left_shift", other, self)
+        return self._operate("bitwise_left_shift", other, self)
 
     def __rshift__(self, other: Any) -> Self:
-        return _binary("bitwise_right_shift", self, other)
+        return self._operate("bitwise_right_shift", self, other)
 
     def __rrshift__(self, other: Any) -> Self:
-        return _binary("bitwise_right_shift", other, self)
+        return self._operate("bitwise_right_shift", other, self)
 
     # Shape and indexing
     def __getitem__(self, index: Any) -> Self:
@@ -317,10 +318,15 @@ class Value:
         function = FUNCTIONS.get(name)
         if function is None:
             raise DeclarationError(at_user_line(f"{func.__module__}.{func.__name__} has no counterpart in symgraph"))
-        return _call_function(function, args, kwargs, func.__name__)
+        return _call_function(function, *_with_keywords(func, args, kwargs), func.__name__)
 
-    def _call(self, name: str, *args: Any) -> Any:
-        return FUNCTIONS[name](self, *args)
+    def _call(self, name: str, *args: Any) -> Self:
+        result: Self = FUNCTIONS[name](self, *args)
+        return result
+
+    def _operate(self, name: str, x: Any, y: Any) -> Self:
+        result: Self = FUNCTIONS[name](x, y) if _is_operand(x) and _is_operand(y) else NotImplemented
+        return result
 
 
 class At:
@@ -371,7 +377,8 @@ _IGNORED_KEYWORDS = {"out", "dtype", "initial", "where", "order", "copy", "casti
 
 
 def _numpy_name(function: Any) -> str:
-    return _NUMPY_NAMES.get(function.__name__, function.__name__)
+    name: str = function.__name__
+    return _NUMPY_NAMES.get(name, name)
 
 
 def _linalg_call(name: str, args: Any, kwargs: dict[str, Any]) -> tuple[str, Any, dict[str, Any]]:
@@ -388,6 +395,17 @@ def _linalg_call(name: str, args: Any, kwargs: dict[str, Any]) -> tuple[str, Any
     return "vector_norm" if of_vectors else "", (), given | {"ord": order}
 
 
+def _with_keywords(function: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    """Pass by name what NumPy's signature says are options: their order is NumPy's own."""
+    try:
+        names = list(inspect.signature(function).parameters)[: len(args)]
+    except ValueError:
+        return list(args), kwargs
+    options = _IGNORED_KEYWORDS | {"axis", "keepdims", "ddof"}
+    first = next((i for i, name in enumerate(names) if name in options), len(args))
+    return list(args[:first]), dict(zip(names[first:], args[first:], strict=False)) | kwargs
+
+
 def _call_function(function: Callable[..., Any], args: Any, kwargs: dict[str, Any], name: str) -> Any:
     kept = {}
     for key, value in kwargs.items():
@@ -397,12 +415,6 @@ def _call_function(function: Callable[..., Any], args: Any, kwargs: dict[str, An
         elif value is not np._NoValue:
             kept[_NUMPY_KEYWORDS.get(key, key)] = value
     return function(*args, **kept)
-
-
-def _binary(name: str, x: Any, y: Any) -> Any:
-    if not (_is_operand(x) and _is_operand(y)):
-        return NotImplemented
-    return FUNCTIONS[name](x, y)
 
 
 def _is_operand(x: Any) -> bool:

@@ -349,7 +349,8 @@ def test_a_node_is_no_value(backend, graph):
     ("dtype", "value"),
     [
         ("float64", 2), ("float64", True), ("float64", np.int8(2)), ("float64", np.array(2.0, ">f8")),
-        ("float64", np.float32(2)), ("int64", np.longlong(3)), ("float32", 0.1), ("int32", 7), ("int32", np.int64(7)), ("bool", True), ("bool", np.bool_(False)),
+        ("float64", np.float32(2)), ("int64", np.longlong(3)),
+        ("float32", 0.1), ("int32", 7), ("int32", np.int64(7)), ("bool", True), ("bool", np.bool_(False)),
     ],
 )  # fmt: skip
 def test_scalars_are_converted(backend, graph, dtype, value):

@@ -382,6 +382,8 @@ def test_simplify_takes_nodes_and_lists(xy: tuple[Expr, Expr]) -> None:
         (lambda x: sg.expand_dims(sg.sum(x) / 2, 0) * x, lambda x: sg.sum(x) / 2 * x),
         (lambda x: -x * -x, lambda x: sg.square(x)),
         (lambda x: x[1:][1:], lambda x: x[1:][1:]),
+        (lambda x: sg.flip(sg.flip(x)), lambda x: x),
+        (lambda x: sg.pad(sg.flip(x), (1, 2))[1:-2], sg.flip),
     ],
 )  # fmt: skip
 def test_laws_work_together(before: Any, after: Any, xy: tuple[Expr, Expr]) -> None:

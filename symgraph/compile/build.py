@@ -18,7 +18,17 @@ from symgraph.dims import Dim, names
 from symgraph.expr import CONSTANT, SIZE, Expr, constant_value
 from symgraph.op import FUNCTIONS, REGISTRY, Kind
 
-_RESERVED = {*keyword.kwlist, *keyword.softkwlist, *REGISTRY, *FUNCTIONS, "np", "kernel", "range", "library", "wrap_index"}
+_RESERVED = {
+    *keyword.kwlist,
+    *keyword.softkwlist,
+    *REGISTRY,
+    *FUNCTIONS,
+    "np",
+    "kernel",
+    "range",
+    "library",
+    "wrap_index",
+}
 
 
 class _Names:
@@ -414,4 +424,3 @@ def build(schedule: Schedule, given: Sequence[Expr], outputs: Sequence[Expr], na
         name: What the program is called.
     """
     return _Builder(schedule, given, outputs, name).build()
-

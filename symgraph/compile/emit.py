@@ -21,11 +21,12 @@ _ALONG_AXIS = {"cumulative_sum", "exclusive_prod", "argmax", "argmin"}
 
 def emit(program: loops.Program) -> str:
     """Return the text of a module that defines ``kernel(*arguments, *sizes) -> tuple of results``."""
-    body: list[str] = []
     writer = _Writer(program)
-    for buffer in program.buffers():
-        if writer.needs_allocation(buffer):
-            body.append(f"{buffer.name} = np.empty({_shape(buffer.shape)}, {_dtype(buffer.dtype)})")
+    body = [
+        f"{buffer.name} = np.empty({_shape(buffer.shape)}, {_dtype(buffer.dtype)})"
+        for buffer in program.buffers()
+        if writer.needs_allocation(buffer)
+    ]
     writer.write(program.body, 0, body)
     results = ", ".join(r.name if isinstance(r, Buffer) else writer.operand(r) for r in program.results)
     body.append(f"return ({results}{',' if len(program.results) == 1 else ''})")
@@ -52,7 +53,11 @@ def _wrapped(line: str) -> list[str]:
     if len(line) <= 110:
         return [line]
     head, _, rest = line.partition("(")
-    return [f"{head}(", *textwrap.wrap(rest.removesuffix("):"), 100, initial_indent="    ", subsequent_indent="    "), "):"]
+    return [
+        f"{head}(",
+        *textwrap.wrap(rest.removesuffix("):"), 100, initial_indent="    ", subsequent_indent="    "),
+        "):",
+    ]
 
 
 def _document(program: loops.Program) -> str:
@@ -86,14 +91,12 @@ def _number(value: Any, dtype: np.dtype[np.generic]) -> str:
 
 def _identity(how: str, dtype: np.dtype[np.generic]) -> str:
     if how in ("max", "min") and dtype.kind in "iu":
-        limits = np.iinfo(dtype)
+        limits = np.iinfo(dtype.type)  # type: ignore[type-var]
         return _number(limits.min if how == "max" else limits.max, dtype)
-    identity = {"sum": 0, "prod": 1, "any": False, "all": True, "set": 0}
-    if dtype.kind == "b":
-        identity |= {"max": False, "min": True}
-    else:
-        identity |= {"max": -np.inf, "min": np.inf}
-    return _number(identity[how], dtype)
+    if how in ("max", "min"):
+        least, greatest = (False, True) if dtype.kind == "b" else (-np.inf, np.inf)
+        return _number(least if how == "max" else greatest, dtype)
+    return _number({"sum": 0, "prod": 1, "any": False, "all": True, "set": 0}[how], dtype)
 
 
 class _Writer:
@@ -194,7 +197,7 @@ class _Writer:
 
     def _call(self, call: loops.Call) -> str:
         result = call.result
-        operands = [o.name if isinstance(o, Buffer) else str(o) if isinstance(o, loops.Transposed) else self.operand(o) for o in call.operands]
+        operands = [self._argument(operand) for operand in call.operands]
         if call.user is not None:
             return f"{result.name} = {self.functions[id(call.user)]}({', '.join(operands)})"
         first = call.operands[0]
@@ -205,7 +208,8 @@ class _Writer:
             stacks = [_stacked(o) for o in call.operands]
             return self._shaped(result, call.function, stacks)
         if call.function in _STACKED:
-            return self._shaped(result, call.function, [_stacked(o) for o in call.operands] + [repr(a) for a in call.attributes])
+            stacks = [_stacked(o) for o in call.operands]
+            return self._shaped(result, call.function, stacks + [repr(a) for a in call.attributes])
         if call.function in _DETERMINANTS:
             return self._shaped(result, call.function, [_stacked(first)])
         if call.function in _ALONG_AXIS:
@@ -213,6 +217,11 @@ class _Writer:
             parts = (product(shape[:axis]), shape[axis], product(shape[axis + 1 :]))
             return self._shaped(result, call.function, [f"{operands[0]}.reshape({_shape(parts)})"])
         raise TypeError(f"no library function for {call.function}")
+
+    def _argument(self, operand: Operand | Buffer | loops.Transposed) -> str:
+        if isinstance(operand, Buffer):
+            return operand.name
+        return str(operand) if isinstance(operand, loops.Transposed) else self.operand(operand)
 
     def _shaped(self, result: Buffer, function: str, operands: Sequence[str]) -> str:
         self.library.add(function)

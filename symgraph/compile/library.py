@@ -52,7 +52,7 @@ def argmax(x: Array) -> Array:
             best = 0
             for j in range(1, x.shape[1]):
                 held, met = x[i, best, k], x[i, j, k]
-                if held == held and (met > held or met != met):  # noqa: PLR0124
+                if held == held and (met > held or met != met):
                     best = j
             out[i, k] = best
     return out
@@ -67,7 +67,7 @@ def argmin(x: Array) -> Array:
             best = 0
             for j in range(1, x.shape[1]):
                 held, met = x[i, best, k], x[i, j, k]
-                if held == held and (met < held or met != met):  # noqa: PLR0124
+                if held == held and (met < held or met != met):
                     best = j
             out[i, k] = best
     return out

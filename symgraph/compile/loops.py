@@ -60,7 +60,11 @@ class Affine:
         scaled = {1: self.axis.name, -1: f"-{self.axis.name}"}.get(self.step, f"{self.step} * {self.axis.name}")
         if isinstance(self.offset, int) and self.offset == 0:
             return scaled
-        return f"{scaled} + {self.offset}" if isinstance(self.offset, Dim) or self.offset > 0 else f"{scaled} - {-self.offset}"
+        return (
+            f"{scaled} + {self.offset}"
+            if isinstance(self.offset, Dim) or self.offset > 0
+            else f"{scaled} - {-self.offset}"
+        )
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,11 @@ class Load:
         return self.buffer.dtype
 
     def __str__(self) -> str:
-        return f"{self.buffer.name}[{', '.join(str(i) for i in self.indices)}]" if self.indices else f"{self.buffer.name}[()]"
+        return (
+            f"{self.buffer.name}[{', '.join(str(i) for i in self.indices)}]"
+            if self.indices
+            else f"{self.buffer.name}[()]"
+        )
 
 
 @dataclass(frozen=True)
@@ -323,12 +331,8 @@ class Program:
                     yield buffer
 
     def __str__(self) -> str:
-        takes = ", ".join(
-            f"{a.name}{shape_text(a.shape)}" if isinstance(a, Buffer) else a.name for a in self.arguments
-        )
-        gives = ", ".join(
-            f"{r.name}{shape_text(r.shape)}" if isinstance(r, Buffer) else str(r) for r in self.results
-        )
+        takes = ", ".join(f"{a.name}{shape_text(a.shape)}" if isinstance(a, Buffer) else a.name for a in self.arguments)
+        gives = ", ".join(f"{r.name}{shape_text(r.shape)}" if isinstance(r, Buffer) else str(r) for r in self.results)
         body = "\n".join("  " + line for statement in self.body for line in str(statement).splitlines())
         return f"{self.name}({takes}) -> {gives}\n{body}\n"
 

@@ -60,7 +60,8 @@ def materialise(outputs: Sequence[Expr], given: set[Expr]) -> list[Expr]:
             arrays = [_as_array(arg, given, node.op.name == "matmul") for arg in args[:whole]]
             made[node] = rebuild(node, [*arrays, *args[whole:]])
     return [
-        copy(made[output]) if output in given or is_read_through(made[output]) or made[output].op.name == "reshape"
+        copy(made[output])
+        if output in given or is_read_through(made[output]) or made[output].op.name == "reshape"
         else made[output]
         for output in outputs
     ]

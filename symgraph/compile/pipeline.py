@@ -37,9 +37,7 @@ class Compiled:
         self._sizes = program.sizes
         self._types = [result.dtype.type for result in program.results]
         functions = {f"function_{i + 1}": f for i, f in enumerate(program.user_functions)}
-        self._kernel = native.load(
-            self.source, cache=options.cache, cache_dir=options.cache_dir, namespace=functions
-        )
+        self._kernel = native.load(self.source, cache=options.cache, cache_dir=options.cache_dir, namespace=functions)
 
     def run(self, values: Sequence[Any], sizes: dict[str, int]) -> list[Any]:
         """Return new arrays, and NumPy scalars for outputs without axes.

@@ -249,7 +249,8 @@ def _concat(node: Expr, given: set[Expr]) -> Step:
             guards = (Guard(place, start, 1, size),)
         reads.append(Read(*read(arg, indices, given), guards))
         start = start + size
-    return Step(node, sizes, places, [r for r, arg in zip(reads, node.args, strict=True) if arg.shape[axis] != 0])
+    filled = [r for r, arg in zip(reads, node.args, strict=True) if arg.shape[axis] != 0]
+    return Step(node, sizes, places, filled or reads[:1])
 
 
 def _gather(node: Expr, given: set[Expr]) -> Step:
@@ -432,7 +433,12 @@ def _ready(source: Step, step: Step, operand: Read, axis: int | None) -> bool:
         return True
     for place, index in zip(source.places, operand.indices, strict=True):
         if place is not None and source.axes[place] == axis:
-            return index.is_aligned and index.axis is not None and step.axes[index.axis] == axis and place not in source.reduced
+            return (
+                index.is_aligned
+                and index.axis is not None
+                and step.axes[index.axis] == axis
+                and place not in source.reduced
+            )
     return False
 
 
@@ -449,5 +455,3 @@ def loops_of(step: Step) -> list[Group]:
 def subtree(group: Group) -> list[Step]:
     """Return all steps of a group."""
     return group.steps
-
-

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 from symgraph.errors import DifferentiationError
 from symgraph.op import Kind, Op
-from symgraph.ops.contraction import parse_subscripts
 from symgraph.ops.construct import cast
+from symgraph.ops.contraction import parse_subscripts
 from symgraph.ops.elementwise import greater, logical_and, logical_not, logical_or, where
 from symgraph.ops.movement import broadcast_to, expand_dims, permute_dims, sum_to_shape
 from symgraph.ops.reductions import any as some

@@ -25,9 +25,8 @@ def reverse(
     order = topological(ys, stop=blocked)
     reached = set(xs)
     for node in order:
-        if node not in reached and node not in blocked and any(arg in reached for arg in node.args):
-            if is_float(node.type.dtype):
-                reached.add(node)
+        if node not in blocked and any(arg in reached for arg in node.args) and is_float(node.type.dtype):
+            reached.add(node)
     cotangents: dict[Expr, Cotangent] = {}
     for y, seed in zip(ys, grad_ys, strict=True):
         if y in reached:

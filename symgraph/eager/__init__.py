@@ -14,13 +14,13 @@ Random numbers are NumPy's: a seed repeats them, and they are not PyTorch's.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 
-from symgraph import ops as _ops
+from symgraph import ops as _ops  # declares the vocabulary
 from symgraph.eager import autograd, cuda, linalg, nn, optim
+from symgraph.eager import methods as _methods  # gives tensors PyTorch's methods
 from symgraph.eager.creation import (
     arange,
     as_tensor,
@@ -44,20 +44,23 @@ from symgraph.eager.creation import (
     zeros,
     zeros_like,
 )
-from symgraph.eager.cuda import Device as device
+from symgraph.eager.cuda import device
 from symgraph.eager.dot import make_dot
 from symgraph.eager.functions import FUNCTIONS_OF_TORCH as _FUNCTIONS
 from symgraph.eager.modes import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
 from symgraph.eager.tensor import Size, Tensor
 
-globals().update(_FUNCTIONS)
-
-_DTYPES = {
-    "float32": "float32", "float": "float32", "float64": "float64", "double": "float64", "int8": "int8", "int16": "int16",
-    "short": "int16", "int32": "int32", "int": "int32", "int64": "int64", "long": "int64", "uint8": "uint8", "bool": "bool",
-}  # fmt: skip
-globals().update({name: np.dtype(dtype) for name, dtype in _DTYPES.items()})
-inf, nan, pi, e = math.inf, math.nan, math.pi, math.e
+_DTYPES = (
+    "float32 float=float32 float64 double=float64 int8 int16 short=int16 int32 int=int32 int64 long=int64 uint8 bool"
+)
+_NAMES: dict[str, Any] = {
+    **_FUNCTIONS,
+    **{pair.split("=")[0]: np.dtype(pair.split("=")[-1]) for pair in _DTYPES.split()},
+    "inf": np.inf,
+    "nan": np.nan,
+    "pi": np.pi,
+    "e": np.e,
+}
 
 
 def is_tensor(x: Any) -> Any:
@@ -75,12 +78,51 @@ def equal(x: Tensor, other: Tensor) -> Any:
     return np.array_equal(as_tensor(x)._array, as_tensor(other)._array)
 
 
-__all__ = sorted(
-    [
-        "Size", "Tensor", "allclose", "arange", "as_tensor", "autograd", "cuda", "device", "empty", "empty_like",
-        "enable_grad", "equal", "eye", "from_numpy", "full", "full_like", "inference_mode", "is_grad_enabled", "is_tensor",
-        "linalg", "linspace", "make_dot", "manual_seed", "nn", "no_grad", "ones", "ones_like", "optim", "rand", "rand_like",
-        "randint", "randn", "randn_like", "randperm", "set_grad_enabled", "tensor", "zeros", "zeros_like",
-        *(name for name in _FUNCTIONS if name != "equal"), *_DTYPES,
-    ]
-)  # fmt: skip
+_NAMES["equal"] = equal
+globals().update(_NAMES)
+
+
+def __getattr__(name: str) -> Any:
+    raise AttributeError(f"module 'symgraph.eager' has no attribute {name!r}")
+
+
+__all__ = [
+    "Size",
+    "Tensor",
+    "allclose",
+    "arange",
+    "as_tensor",
+    "autograd",
+    "cuda",
+    "device",
+    "empty",
+    "empty_like",
+    "enable_grad",
+    "equal",
+    "eye",
+    "from_numpy",
+    "full",
+    "full_like",
+    "inference_mode",
+    "is_grad_enabled",
+    "is_tensor",
+    "linalg",
+    "linspace",
+    "make_dot",
+    "manual_seed",
+    "nn",
+    "no_grad",
+    "ones",
+    "ones_like",
+    "optim",
+    "rand",
+    "rand_like",
+    "randint",
+    "randn",
+    "randn_like",
+    "randperm",
+    "set_grad_enabled",
+    "tensor",
+    "zeros",
+    "zeros_like",
+]

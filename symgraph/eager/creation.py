@@ -111,7 +111,9 @@ def full(size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, r
     return _made(np.full(_sizes((size,)) if isinstance(size, int) else tuple(size), filled), requires_grad)
 
 
-def arange(start: Any, end: Any = None, step: Any = 1, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def arange(
+    start: Any, end: Any = None, step: Any = 1, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
     """Return evenly spaced numbers from start (0 when only one bound is given) up to, without, end."""
     low, high = (0, start) if end is None else (start, end)
     whole = all(isinstance(bound, int) for bound in (low, high, step))
@@ -119,7 +121,9 @@ def arange(start: Any, end: Any = None, step: Any = 1, *, dtype: Any = None, dev
     return _made(np.arange(low, high, step).astype(kind), requires_grad)
 
 
-def linspace(start: float, end: float, steps: int, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def linspace(
+    start: float, end: float, steps: int, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
     """Return numbers evenly spaced from start to end, both included."""
     return _made(np.linspace(start, end, steps).astype(_kind(dtype)), requires_grad)
 
@@ -144,7 +148,9 @@ def empty_like(x: Tensor, *, dtype: Any = None, device: Any = None, requires_gra
     return zeros_like(x, dtype=dtype, requires_grad=requires_grad)
 
 
-def full_like(x: Tensor, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def full_like(
+    x: Tensor, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
     """Return a tensor of another's shape and dtype, filled with one number."""
     return full(x.shape, fill_value, dtype=dtype or x.dtype, requires_grad=requires_grad)
 
@@ -180,7 +186,9 @@ def randn_like(x: Tensor, *, dtype: Any = None, requires_grad: bool = False) -> 
     return randn(x.shape, dtype=dtype or x.dtype, requires_grad=requires_grad)
 
 
-def randint(low: int, high: int | None = None, size: Any = (), *, dtype: Any = "int64", requires_grad: bool = False) -> Tensor:
+def randint(
+    low: int, high: int | None = None, size: Any = (), *, dtype: Any = "int64", requires_grad: bool = False
+) -> Tensor:
     """Return random integers from low up to, without, high; from 0 when one bound is given."""
     if isinstance(high, list | tuple):
         high, size = None, high

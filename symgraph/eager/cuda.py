@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 from symgraph.errors import EagerError
 
 
-class Device(str):
+class device(str):  # noqa: N801  (PyTorch's name)
     """A device by name; ``device("cpu")`` is the only one there is."""
 
     __slots__ = ()
 
-    def __new__(cls, name: str = "cpu", index: int | None = None) -> Device:
+    def __new__(cls, name: str = "cpu", index: int | None = None) -> Self:
         kind = str(name).partition(":")[0]
         if kind != "cpu":
             raise EagerError(f"there is no device {name!r}: the eager engine computes on the CPU")

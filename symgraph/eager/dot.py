@@ -64,7 +64,9 @@ def _graphviz() -> Any:
     try:
         return importlib.import_module("graphviz")
     except ImportError:
-        raise EagerError("drawing needs the package graphviz (pip install graphviz); the Dot text is in .source") from None
+        raise EagerError(
+            "drawing needs the package graphviz (pip install graphviz); the Dot text is in .source"
+        ) from None
 
 
 def _quoted(text: str) -> str:

@@ -64,6 +64,7 @@ class FunctionNode(BackwardNode):
         if gradient is None:
             return None
         expected = self.types[position]
+        assert expected is not None
         if gradient.type.shape != expected.shape:
             try:
                 fits = np.broadcast_shapes(gradient.type.shape, expected.shape) == gradient.type.shape
@@ -123,9 +124,8 @@ class Context:
         for tensor, version, output in self._saved:
             if tensor is not None and tensor._version[0] != version:
                 raise EagerError(tensor._modified(version).message)
-            if tensor is not None and output is not None and MODE.enabled and self._node is not None:
-                tensor = Tensor._saved(tensor._array, tensor._version, (self._node, output))
-            found.append(tensor)
+            as_result = tensor is not None and output is not None and MODE.enabled and self._node is not None
+            found.append(Tensor._saved(tensor._array, tensor._version, (self._node, output)) if as_result else tensor)
         return tuple(found)
 
     def keep(self, node: FunctionNode | None, results: Sequence[Any]) -> None:

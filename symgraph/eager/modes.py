@@ -10,7 +10,7 @@ from typing import Any, Self
 from symgraph.eager.tape import MODE
 
 
-class set_grad_enabled:
+class set_grad_enabled:  # noqa: N801
     """Record, or do not record, in a block; called plainly, from now on.
 
     Example:
@@ -30,7 +30,9 @@ class set_grad_enabled:
         MODE.enabled = self._mode
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         MODE.enabled = self._before
 
 
@@ -47,7 +49,9 @@ class _Block:
         MODE.enabled = self._mode
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         MODE.enabled = self._before.pop()
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -66,7 +70,7 @@ class _Block:
         return block(function)
 
 
-class no_grad(_Block):
+class no_grad(_Block):  # noqa: N801
     """Do not record what is executed in the block, or in the decorated function.
 
     Example:
@@ -81,11 +85,11 @@ class no_grad(_Block):
     _mode = False
 
 
-class inference_mode(no_grad):
+class inference_mode(no_grad):  # noqa: N801
     """The same as :class:`no_grad`."""
 
 
-class enable_grad(_Block):
+class enable_grad(_Block):  # noqa: N801
     """Record what is executed in the block, also inside ``no_grad``.
 
     Example:

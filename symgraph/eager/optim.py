@@ -29,7 +29,9 @@ class Optimizer:
         for group in self.param_groups:
             for parameter in group["params"]:
                 if not isinstance(parameter, Tensor):
-                    raise TypeError(f"optimizer can only optimize Tensors, but one of the params is {type(parameter).__name__}")
+                    raise TypeError(
+                        f"optimizer can only optimize Tensors, but one of the params is {type(parameter).__name__}"
+                    )
                 if not parameter.is_leaf:
                     raise ValueError("can't optimize a non-leaf Tensor")
 
@@ -128,7 +130,14 @@ class Adam(Optimizer):
             raise ValueError(f"Invalid settings: lr={lr}, betas={betas}, eps={eps}")
         super().__init__(
             params,
-            {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad, "maximize": maximize},
+            {
+                "lr": lr,
+                "betas": betas,
+                "eps": eps,
+                "weight_decay": weight_decay,
+                "amsgrad": amsgrad,
+                "maximize": maximize,
+            },
         )
 
     def _update(self, parameter: Tensor, gradient: Array, group: Mapping[str, Any], state: dict[str, Any]) -> None:
@@ -138,7 +147,12 @@ class Adam(Optimizer):
         elif group["weight_decay"]:
             g = g + group["weight_decay"] * x
         if not state:
-            state |= {"step": 0, "exp_avg": np.zeros_like(x), "exp_avg_sq": np.zeros_like(x), "max_exp_avg_sq": np.zeros_like(x)}
+            state |= {
+                "step": 0,
+                "exp_avg": np.zeros_like(x),
+                "exp_avg_sq": np.zeros_like(x),
+                "max_exp_avg_sq": np.zeros_like(x),
+            }
         first, second = group["betas"]
         state["step"] += 1
         mean, square = state["exp_avg"], state["exp_avg_sq"]

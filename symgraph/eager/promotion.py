@@ -8,7 +8,7 @@ float32, the default dtype. Source: PyTorch's documentation, "Tensor Attributes"
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -38,7 +38,7 @@ def result_dtype(operands: Iterable[Any]) -> DType:
     return DEFAULT if found is None else found
 
 
-@lru_cache(maxsize=None)
+@cache
 def _promote(first: DType, second: DType) -> DType:
     if _KIND[first.kind] != _KIND[second.kind]:
         return first if _KIND[first.kind] > _KIND[second.kind] else second

@@ -156,7 +156,9 @@ _VARIANTS: Mapping[str, Callable[[Any, Any], str]] = {
     "mean": lambda args, attrs: _reduction_variant("Mean", args, attrs),
     "sum": lambda args, attrs: _reduction_variant("Sum", args, attrs),
     "prod": lambda args, attrs: _reduction_variant("Prod", args, attrs),
-    "power": lambda args, attrs: "PowBackward2" if _is_number(args[0]) else f"PowBackward{int(not _is_number(args[1]))}",
+    "power": lambda args, attrs: (
+        "PowBackward2" if _is_number(args[0]) else f"PowBackward{int(not _is_number(args[1]))}"
+    ),
     "remainder": lambda args, attrs: f"RemainderBackward{int(not _is_number(args[1]))}",
     "matmul": lambda args, attrs: _product_name(args),
     "clip": lambda args, attrs: f"ClampBackward{int(_is_number(args[1]) and _is_number(args[2]))}",
@@ -182,7 +184,9 @@ def _reduction_variant(name: str, args: Any, attrs: Any) -> str:
 
 def _product_name(args: Any) -> str:
     ranks = (args[0].ndim, args[1].ndim)
-    return {(1, 1): "Dot", (2, 2): "Mm", (2, 1): "Mv", (1, 2): "Squeeze", (3, 3): "Bmm"}.get(ranks, "UnsafeView") + "Backward0"
+    return {(1, 1): "Dot", (2, 2): "Mm", (2, 1): "Mv", (1, 2): "Squeeze", (3, 3): "Bmm"}.get(
+        ranks, "UnsafeView"
+    ) + "Backward0"
 
 
 def run_backward(
@@ -275,8 +279,7 @@ def _observed(node: BackwardNode, cotangents: list[Cotangent | None]) -> list[Co
         for hook in list((node.hooks or {}).get(position, {}).values()):
             replaced = hook(cotangent.value)
             if replaced is not None:
-                cotangent = Cotangent(replaced)
-        cotangents[position] = cotangent
+                cotangents[position] = cotangent = Cotangent(replaced)
         tensor = (node.retained or {}).get(position, lambda: None)()
         if tensor is not None:
             tensor._accumulate(cotangent.value, MODE.enabled)

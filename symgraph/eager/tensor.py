@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from symgraph.arraytype import SUPPORTED, ArrayType, as_dtype
-from symgraph.errors import DTypeError, EagerError
+from symgraph.arraytype import ArrayType, as_dtype
+from symgraph.eager.conversion import Convertible
+from symgraph.eager.indices import index_name, plain_index
 from symgraph.eager.printing import format_tensor
-from symgraph.eager.promotion import DEFAULT, result_dtype
+from symgraph.eager.promotion import result_dtype
 from symgraph.eager.tape import MODE, AccumulateGrad, BackwardNode, Edge, Hook, Node, run_backward, shares_memory
+from symgraph.errors import DTypeError, EagerError
 from symgraph.expr import Expr
 from symgraph.interpret import interpret
 from symgraph.op import FUNCTIONS, REGISTRY, Kind, Op
-from symgraph.ops import elementwise as elementwise  # declares the operations that the operators name
-from symgraph.value import Value
 
 Array = np.ndarray[Any, Any]
 
@@ -45,7 +45,7 @@ class Size(tuple[int, ...]):
         return math.prod(self)
 
 
-class Tensor(Value):
+class Tensor(Convertible):
     """An array of the eager engine, with PyTorch's names and behaviour.
 
     Made by ``eager.tensor`` and its relatives, and by operations. Arithmetic promotes dtypes as PyTorch does.
@@ -358,6 +358,8 @@ class Tensor(Value):
             before = wrap(self._array.copy())
             before._edge, before._requires = self._edge, self._requires
         result = compute(before)
+        if MODE.enabled and self._requires and not result._requires:  # what the elements were no longer matters
+            result = FUNCTIONS["where"](wrap(np.array(True)), result, before)
         if result._array.dtype != self._array.dtype:
             if not np.can_cast(result._array.dtype, self._array.dtype, "same_kind"):
                 raise EagerError(
@@ -379,16 +381,16 @@ class Tensor(Value):
         return self
 
     def __getitem__(self, index: Any) -> Any:
-        plain = _plain_index(index)
+        plain = plain_index(index)
         if not (MODE.enabled and (self._requires or self._stamp is not None)):
             return _view_of(self, np.asarray(self._array[plain]))
         result = FUNCTIONS["getitem"](self, plain)
         if result is self:
             return _copied(self)
-        return named(result, _index_name(index))
+        return named(result, index_name(index))
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        plain = _plain_index(index)
+        plain = plain_index(index)
         other = value if isinstance(value, Tensor) else wrap(np.asarray(value, self._array.dtype))
         if MODE.enabled and (self._requires or other._requires):
             if self._requires and self._edge is None:
@@ -405,58 +407,6 @@ class Tensor(Value):
                 f"shape {list(self._array[plain].shape)}"
             ) from None
         self._version[0] += 1
-
-    # Conversion
-    def item(self) -> Any:
-        """Return the one element as a Python number."""
-        if self._array.size != 1:
-            raise EagerError(f"a Tensor with {self._array.size} elements cannot be converted to Scalar")
-        return self._array.item()
-
-    def tolist(self) -> Any:
-        """Return the elements as nested lists of Python numbers."""
-        return self._array.tolist()
-
-    def numpy(self, *, force: bool = False) -> Array:
-        """Return the NumPy array over the same memory."""
-        if self._requires and not force:
-            raise EagerError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
-        return self._array
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
-        return np.array(self.numpy(), dtype=dtype, copy=copy)
-
-    def __float__(self) -> float:
-        return float(self.item())
-
-    def __int__(self) -> int:
-        return int(self.item())
-
-    def __index__(self) -> int:
-        if self._array.dtype.kind not in "iub":
-            raise TypeError("only integer tensors of a single element can be converted to an index")
-        return int(self.item())
-
-    def __bool__(self) -> bool:
-        if self._array.size != 1:
-            raise EagerError(f"Boolean value of Tensor with {_no_or_many(self._array.size)} is ambiguous")
-        return bool(self._array.item())
-
-    def __format__(self, specification: str) -> str:
-        return format(self.item(), specification) if not self._array.ndim else object.__format__(self, specification)
-
-    def __contains__(self, element: Any) -> bool:
-        return bool(np.any(self._array == (element._array if isinstance(element, Tensor) else element)))
-
-    def __len__(self) -> int:
-        if not self._array.ndim:
-            raise TypeError("len() of a 0-d tensor")
-        return len(self._array)
-
-    def __iter__(self) -> Any:
-        if not self._array.ndim:
-            raise TypeError("iteration over a 0-d tensor")
-        return (self[i] for i in range(len(self._array)))
 
     def __hash__(self) -> int:
         return id(self) >> 4
@@ -644,46 +594,10 @@ def _view_of(base: Tensor, array: Array) -> Tensor:
     return view
 
 
-def _plain_index(index: Any) -> Any:
-    """Return an index with tensors as arrays, and masks as the positions where they are true."""
-    if isinstance(index, tuple):
-        return tuple(part for item in index for part in _plain_items(item))
-    items = _plain_items(index)
-    return items[0] if len(items) == 1 else tuple(items)
-
-
-def _plain_items(item: Any) -> Sequence[Any]:
-    if isinstance(item, Tensor):
-        item = item._array if item._array.ndim or item._array.dtype.kind == "b" else int(item._array)
-    elif isinstance(item, list):
-        item = np.asarray(item)
-    if isinstance(item, np.ndarray) and item.dtype.kind == "b" and item.ndim:
-        return item.nonzero()
-    return (item,)
-
-
-def _index_name(index: Any) -> str:
-    last = "Alias"
-    for item in index if isinstance(index, tuple) else (index,):
-        if isinstance(item, list) or (isinstance(item, np.ndarray | Tensor) and item.ndim):
-            return "IndexBackward0"
-        if item is None:
-            last = "Unsqueeze"
-        elif isinstance(item, slice):
-            last = "Slice" if item != slice(None) or last == "Alias" else last
-        elif item is not Ellipsis:
-            last = "Select"
-    return f"{last}Backward0"
-
-
 def _type_name(tensor: Tensor) -> str:
     return {"float32": "Float", "float64": "Double", "int64": "Long", "bool": "Bool"}.get(
         tensor.dtype.name, tensor.dtype.name.capitalize()
     )
-
-
-def _no_or_many(size: int) -> str:
-    return "no values" if size == 0 else "more than one value"
 
 
 def _restored(kind: type[Tensor], array: Array, requires: bool) -> Tensor:
@@ -692,6 +606,3 @@ def _restored(kind: type[Tensor], array: Array, requires: bool) -> Tensor:
     tensor._version = [0, 0]
     tensor._requires = requires
     return tensor
-
-
-__all__ = ["DEFAULT", "SUPPORTED", "Size", "Tensor", "backward_roots", "named", "number", "wrap"]

@@ -15,8 +15,8 @@ from typing import Any
 
 from symgraph.dims import Quotient, Shape, Size
 from symgraph.dims import product as size_product
-from symgraph.expr import Expr, constant_value
 from symgraph.export.printing import View
+from symgraph.expr import Expr, constant_value
 from symgraph.op import REGISTRY, Kind
 
 _LONGEST_TERM = 6
@@ -173,9 +173,8 @@ class Lowering:
         a, b = self.term(x), self.term(y)
         if b.coefficient == 0:
             return self.form("fraction", x, y, rank=max(x.rank, y.rank))
-        if b.core is None:
-            core = a.core
-        else:
+        core = a.core
+        if b.core is not None:
             core = self.form("fraction", a.core or self.one, b.core, rank=max(x.rank, y.rank))
         return self.product(
             Term(a.coefficient / b.coefficient, (*a.factors, *b.divisors), (*a.divisors, *b.factors), core)
@@ -373,11 +372,12 @@ Rule = Callable[[Lowering, Expr, View, Sequence[Form]], Form]
 def _multiply(low: Lowering, node: Expr, shown: View, args: Sequence[Form]) -> Form:
     x, y = shown.args
     if x.ndim == 2 and x.shape[1] == 1 != node.shape[1] and args[1].head == "transpose":
-        return low.multiply(*args, join="matmul")
+        return low.multiply(args[0], args[1], join="matmul")
     if y.ndim == 2 and y.shape[1] == 1 != node.shape[1] and args[0].head == "transpose":
         return low.multiply(args[1], args[0], join="matmul")
     plain = [low.without_ones(arg) if x.shape == node.shape else arg for arg, x in zip(args, (y, x), strict=True)]
-    return low.multiply(*(plain if plain[0].rank or plain[1].rank else (plain[0], args[1])))
+    left, right = plain if plain[0].rank or plain[1].rank else (plain[0], args[1])
+    return low.multiply(left, right)
 
 
 def _power(low: Lowering, node: Expr, shown: View, args: Sequence[Form]) -> Form:

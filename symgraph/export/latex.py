@@ -5,23 +5,23 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from functools import cache
 
 from symgraph.dims import Dim, names
-from symgraph.expr import Expr, topological
 from symgraph.export.forms import Form, Lowering
 from symgraph.export.naming import identifier
-from symgraph.export.printing import Piece, assemble, slice_texts, view
+from symgraph.export.printing import Piece, View, assemble, slice_texts, view
 from symgraph.export.text import given_outputs
+from symgraph.expr import Expr, topological
 from symgraph.op import Kind, Op
 
 _SUM, _OPEN, _PRODUCT, _POWER, _APPLIED, _ATOM = 12, 13, 14, 15, 90, 100
 _HEAVY = 3
 _LIMIT = 400
 _LONGEST_EXPONENT = 30
-_GREEK = set(
-    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi psi "
-    "omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega varepsilon ell".split()
+_GREEK = frozenset(
+    r"""alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi psi
+    omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega varepsilon ell""".split()  # noqa: SIM905
 )
 
 
@@ -105,7 +105,7 @@ def _namer(outputs: Sequence[Expr]) -> Callable[[object], str]:
 
 def _lower(outputs: Sequence[Expr], lowering: Lowering) -> list[Form]:
     forms: dict[Expr, Form] = {}
-    views = {}
+    views: dict[Expr, View] = {}
     pending: list[tuple[Expr, bool]] = [(output, False) for output in reversed(outputs)]
     while pending:
         node, ready = pending.pop()
@@ -198,7 +198,8 @@ def _add(form: Form, pieces: list[Piece]) -> Piece:
 
 
 def _matmul(form: Form, pieces: list[Piece]) -> Piece:
-    return Piece(_juxtapose([_bracket(piece, _PRODUCT) for piece in pieces]), _PRODUCT, 1)
+    # A number that is a matrix product keeps brackets inside longer products: (xᵀy) z is not xᵀ (y z).
+    return Piece(_juxtapose([_bracket(piece, _PRODUCT) for piece in pieces]), _PRODUCT if form.rank else _OPEN, 1)
 
 
 def _hadamard(form: Form, pieces: list[Piece]) -> Piece:
@@ -230,7 +231,7 @@ def _call(form: Form, pieces: list[Piece]) -> Piece:
 
 def _base(piece: Piece) -> str:
     """Return a piece as what an exponent stands on; functions of bracketed arguments need no more brackets."""
-    applied = piece.precedence == _APPLIED and piece.text.endswith(r"\right)") and not piece.text.startswith(r"\log\left")
+    applied = piece.precedence == _APPLIED and piece.text.endswith(r"\right)")
     return piece.text if applied else _bracket(piece, _ATOM)
 
 
@@ -275,7 +276,7 @@ def _template(form: Form, pieces: list[Piece]) -> Piece:
     return Piece(op.latex.format(*texts, **dict(attributes)), _strength(op), 1)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _places(op: Op) -> tuple[int, ...]:
     """Return the precedence that each argument's place in an operation's template asks for."""
     marks = [chr(i + 1) for i in range(op.arity or 0)]

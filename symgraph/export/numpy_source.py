@@ -9,7 +9,6 @@ import numpy as np
 
 from symgraph.dims import Dim, Size, names
 from symgraph.errors import ExportError
-from symgraph.expr import Expr, constant_value, topological
 from symgraph.export.naming import ATOM, SIGN_PRECEDENCE, SUM_PRECEDENCE, Names, shape_text, size_text
 from symgraph.export.printing import (
     Piece,
@@ -22,6 +21,7 @@ from symgraph.export.printing import (
     slice_texts,
     view,
 )
+from symgraph.expr import Expr, constant_value, topological
 from symgraph.op import Kind
 
 _LIMIT = 60
@@ -77,7 +77,9 @@ _ELEMENTWISE = {
     "astype": "{0}.astype({dtype})",
     "logical_not": "~{0}",
 }
-_OPERATORS = {"**", "/", "//", "%", "+", "-", "*", "==", "!=", "<", "<=", ">", ">=", "&", "|", "^", "<<", ">>", "~", "@"}
+_OPERATORS = frozenset(
+    ["**", "/", "//", "%", "+", "-", "*", "==", "!=", "<", "<=", ">", ">=", "&", "|", "^", "<<", ">>", "~"]
+)
 _MODULES = {"numpy": "np", "scipy.special": "special", "numpy.linalg": "np.linalg"}
 _RESERVED = {"np", "special", "range", "float"}
 
@@ -160,7 +162,8 @@ def _size_lines(printer: _NumpyPrinter, inputs: Sequence[Expr]) -> list[str]:
 def _solved(printer: _NumpyPrinter, size: Dim, name: str, place: str) -> str | None:
     """Return the value of a name that occurs linearly in a size, as text."""
     linear = [(m, c) for m, c in size.terms if name in m]
-    if len(linear) != 1 or linear[0][0].count(name) != 1 or any(not isinstance(a, str) for m, _ in size.terms for a in m):
+    quotients = any(not isinstance(atom, str) for monomial, _ in size.terms for atom in monomial)
+    if quotients or len(linear) != 1 or linear[0][0].count(name) != 1:
         return None
     monomial, coefficient = linear[0]
     rest = size - Dim((linear[0],))
@@ -208,8 +211,11 @@ class _NumpyPrinter:
             return Piece(f"{piece.text}.astype({_dtype(node.dtype)})", ATOM, piece.weight) if widened else piece
         writer = _WRITERS.get(shown.name)
         if writer is None:
-            raise ExportError(f"to_source: the operation {node.op.name} has no NumPy source (declared at {node.location})")
-        return writer(self, shown, node, [self.typed(arg, piece) for arg, piece in zip(shown.args, pieces, strict=True)])
+            raise ExportError(
+                f"to_source: the operation {node.op.name} has no NumPy source\n  declared at {node.location}"
+            )
+        typed = [self.typed(arg, piece) for arg, piece in zip(shown.args, pieces, strict=True)]
+        return writer(self, shown, node, typed)
 
     def result(self, node: Expr, piece: Piece) -> str:
         """Return the text of an output; what may be a view of a parameter is copied."""
@@ -247,11 +253,13 @@ class _NumpyPrinter:
             pieces = [self.typed(arg, piece) for arg, piece in zip(shown.args, pieces, strict=True)]
         elif op.name == "astype":
             pieces = [self.typed(shown.args[0], pieces[0])]
-        attrs = {key: _dtype(value) if isinstance(value, np.dtype) else value for key, value in shown.attrs.items()}
+        attrs: dict[str, Any] = {
+            key: _dtype(value) if isinstance(value, np.dtype) else value for key, value in shown.attrs.items()
+        }
         template = _ELEMENTWISE.get(op.name)
         if template is not None:
             self.helpers |= {op.name} & _HELPERS.keys()
-            return combine(template, 14 if template == "~{0}" else ATOM, pieces, **attrs)
+            return combine(template, 14 if template == "~{0}" else ATOM, pieces, True, **attrs)
         if op.text is not None and _is_operator(op.text):
             return combine(op.text, op.precedence, pieces)
         if op.name == "positive":

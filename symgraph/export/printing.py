@@ -10,12 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache
 from typing import Any, NamedTuple, TypeVar
 
 from symgraph.dims import Dim, Size
-from symgraph.expr import Expr, scalar_value
 from symgraph.export.naming import ATOM, POWER_PRECEDENCE, SIGN_PRECEDENCE, size_text
+from symgraph.expr import Expr, scalar_value
 from symgraph.op import Kind, Op
 from symgraph.ops.construct import broadcast_shapes
 
@@ -135,11 +135,12 @@ def combine(template: str, precedence: int, pieces: Sequence[Piece], exact: bool
         alike = chain != "" and piece.chain == chain
         leftmost = i == 0 and template.startswith("{0}")
         if alike and (leftmost or (not exact and template in _JOINING)):
-            minimum = precedence
-        elif chain == "*":
-            minimum = SIGN_PRECEDENCE
-        texts.append(bracket(piece, minimum))
-    signable = template == "1/{0}" or (template in _LINEAR and not texts[0].startswith("-") and _takes_sign(pieces[0], chain))
+            least = precedence
+        else:
+            least = SIGN_PRECEDENCE if chain == "*" else minimum
+        texts.append(bracket(piece, least))
+    positive = template in _LINEAR and not texts[0].startswith("-")
+    signable = template == "1/{0}" or (positive and _takes_sign(pieces[0], chain))
     return Piece(template.format(*texts, **attributes), precedence, weight, signable, chain)
 
 
@@ -153,7 +154,7 @@ _JOINING = {"{0}*{1}", "{0} + {1}"}
 _LINEAR = {"{0}*{1}", "{0}/{1}", "{0} @ {1}"}
 
 
-@lru_cache(maxsize=None)
+@cache
 def _places(template: str, precedence: int) -> tuple[int, ...]:
     """Return the precedence that each argument's place in a template asks for."""
     minimums: dict[int, int] = {}
@@ -163,7 +164,7 @@ def _places(template: str, precedence: int) -> tuple[int, ...]:
         enclosed = before.endswith(("(", ", ", "[")) and after.startswith((")", ",", "]"))
         if enclosed:
             minimum = 0
-        elif after.startswith("**") or after.startswith((".", "[")):
+        elif after.startswith(("**", ".", "[")):
             minimum = ATOM if after.startswith((".", "[")) else POWER_PRECEDENCE + 1
         elif before.endswith("**"):
             minimum = SIGN_PRECEDENCE

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from symgraph.errors import ExportError
-from symgraph.expr import Expr, topological
 from symgraph.export.expanding import expand_custom
 from symgraph.export.numpy_source import emit_numpy
 from symgraph.export.text import given_outputs
+from symgraph.expr import Expr, topological
 
 Emitter = Callable[[list[Expr], list[Expr], str, bool], str]
 

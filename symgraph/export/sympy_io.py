@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache, reduce
+from functools import cache, lru_cache, reduce
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,9 @@ import sympy
 
 from symgraph.dims import Dim
 from symgraph.errors import ExportError
-from symgraph.expr import Expr, constant, constant_value, topological
 from symgraph.export.expanding import expand_custom
 from symgraph.export.text import given_outputs
+from symgraph.expr import Expr, constant, constant_value, topological
 from symgraph.interpret import known_attributes
 from symgraph.op import FUNCTIONS, REGISTRY, Kind, Op
 
@@ -49,7 +49,7 @@ def to_sympy(e: Expr | Sequence[Expr]) -> Any:
     for node in topological(outputs):
         if any(isinstance(size, Dim) for size in node.shape):
             raise ExportError(f"to_sympy: {node!r} has a symbolic size: only fixed shapes have elements to write")
-        if math.prod(node.shape) > _LARGEST:
+        if math.prod(map(int, node.shape)) > _LARGEST:
             raise ExportError(f"to_sympy: {node!r} has more than {_LARGEST} elements")
         try:
             cells[node] = _leaf(node) if node.op.kind is Kind.LEAF else _apply(node, [cells[arg] for arg in node.args])
@@ -155,7 +155,7 @@ def _cast(source: str, target: str) -> Callable[[Any], Any]:
     return lambda x: sympy.Piecewise((sympy.floor(x), x >= 0), (sympy.ceiling(x), True))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _function(op: Op, attrs: tuple[Any, ...]) -> Callable[..., Any]:
     """Return an operation's SymPy fact as a function of SymPy expressions."""
     fact = op.sympy or ""
@@ -170,12 +170,12 @@ def _function(op: Op, attrs: tuple[Any, ...]) -> Callable[..., Any]:
 
 def _reduced(x: Cells, axes: tuple[int, ...], keepdims: bool, rule: Callable[[list[Any]], Any]) -> Cells:
     kept = [axis for axis in range(x.ndim) if axis not in axes]
-    rows = x.transpose(*kept, *axes).reshape(*[x.shape[a] for a in kept], -1)
+    rows = x.transpose(*kept, *axes)
     shape = [1 if a in axes else x.shape[a] for a in range(x.ndim)] if keepdims else [x.shape[a] for a in kept]
     count = math.prod(x.shape[a] for a in axes)
-    return _array([rule(list(row)) for row in rows.reshape(-1, count)], shape) if x.size else _array(
-        [rule([]) for _ in range(math.prod(shape))], shape
-    )
+    if not count:
+        return _array([rule([]) for _ in range(math.prod(shape))], shape)
+    return _array([rule(list(row)) for row in rows.reshape(-1, count)], shape)
 
 
 def _first(values: list[Any], better: Callable[[Any, Any], Any]) -> Any:

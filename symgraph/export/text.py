@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -10,7 +10,6 @@ import numpy as np
 
 from symgraph.dims import Dim, names
 from symgraph.errors import ExportError
-from symgraph.expr import Expr, constant_value, topological
 from symgraph.export.naming import ATOM, SIGN_PRECEDENCE, Names, shape_text, size_text
 from symgraph.export.printing import (
     Piece,
@@ -23,6 +22,7 @@ from symgraph.export.printing import (
     slice_texts,
     view,
 )
+from symgraph.expr import Expr, constant_value, topological
 from symgraph.op import Kind
 
 _LIMIT = 160
@@ -66,7 +66,7 @@ def given_outputs(e: Expr | Sequence[Expr] | Mapping[str, Expr]) -> tuple[list[E
     if isinstance(e, Mapping):
         outputs, labels = list(e.values()), [str(name) for name in e]
     else:
-        outputs = list(e) if isinstance(e, list | tuple) else [e]
+        outputs = list(e) if isinstance(e, list | tuple) else [e]  # type: ignore[list-item]
         labels = []
     for node in outputs:
         if not isinstance(node, Expr):
@@ -267,7 +267,7 @@ def _scatter(printer: _TextPrinter, shown: View, node: Expr, pieces: list[Piece]
     return Piece(text, weight=1 + sum(piece.weight for piece in pieces))
 
 
-_WRITERS: dict[str, Any] = {
+_WRITERS: Mapping[str, Callable[[_TextPrinter, View, Expr, list[Piece]], Piece]] = {
     **dict.fromkeys(("sum", "prod", "mean", "max", "min", "any", "all", "argmax", "argmin"), _reduction),
     **dict.fromkeys(("logsumexp", "vector_norm"), _reduction),
     **dict.fromkeys(("softmax", "log_softmax", "cumulative_sum", "exclusive_prod"), _along_axis),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -45,7 +45,9 @@ def as_value(name: str, operand: Any, engine: type[Value] | None = None, dtype: 
     if isinstance(operand, Value) and (engine is None or isinstance(operand, kind)):
         return operand
     if isinstance(operand, list | tuple) and any(isinstance(item, Value) for item in operand):
-        raise DTypeError(at_user_line(f"{name}: an array is expected, got a {type(operand).__name__} of nodes: use stack"))
+        raise DTypeError(
+            at_user_line(f"{name}: an array is expected, got a {type(operand).__name__} of nodes: use stack")
+        )
     try:
         return kind._constant(operand, dtype)
     except DTypeError as error:
@@ -67,9 +69,7 @@ ASTYPE: list[Op] = []
 """Holds the operation ``astype`` once the elementwise operations are declared: promotion inserts it."""
 
 
-def promote(
-    name: str, *operands: Any, floating: bool = False, engine: type[Value] | None = None
-) -> list[Any]:
+def promote(name: str, *operands: Any, floating: bool = False, engine: type[Value] | None = None) -> list[Any]:
     """Return operands as values of one engine and one dtype, by NumPy's promotion rules.
 
     Python numbers are weak: they take the dtype of the arrays they meet.
@@ -90,9 +90,7 @@ def promote(
             return list(operands)
     engine = engine or engine_of(name, operands)
     arrays = [x if is_python_scalar(x) else as_value(name, x, engine) for x in operands]
-    dtype = _common_dtype(
-        tuple(_weak_sample(x) if is_python_scalar(x) else x.type.dtype for x in arrays), floating
-    )
+    dtype = _common_dtype(tuple(_weak_sample(x) if is_python_scalar(x) else x.type.dtype for x in arrays), floating)
     return [_converted(name, x, engine, dtype) for x in arrays]
 
 
@@ -102,7 +100,7 @@ def _converted(name: str, x: Any, engine: type[Value], dtype: DType) -> Any:
     if isinstance(x, Dim):
         return engine._constant(x, dtype)
     if dtype.kind in "iu" and not isinstance(x, bool):
-        limits = np.iinfo(dtype)
+        limits = np.iinfo(dtype.type)  # type: ignore[type-var]
         if not limits.min <= x <= limits.max:
             raise DTypeError(at_user_line(f"{name}: the number {x} is out of bounds for {dtype}"))
     return engine._constant(x, dtype)
@@ -117,14 +115,14 @@ def _weak_sample(x: Any) -> Any:
     return bool if isinstance(x, bool) else float if isinstance(x, float) else int
 
 
-@lru_cache(maxsize=None)
+@cache
 def _common_dtype(kinds: tuple[Any, ...], floating: bool) -> DType:
     samples = {bool: False, int: 1, float: 1.0}
     dtype = np.result_type(*[samples.get(kind, kind) if isinstance(kind, type) else kind for kind in kinds])
     return float_dtype(dtype) if floating else dtype
 
 
-@lru_cache(maxsize=None)
+@cache
 def float_dtype(dtype: DType) -> DType:
     """Return the dtype in which a mathematical function of this dtype is computed, as NumPy's ufuncs do.
 
@@ -183,7 +181,7 @@ def normalize_axis(name: str, axis: Any, rank: int) -> int:
         ShapeError: the array has no such axis.
     """
     try:
-        number = axis.__index__()
+        number: int = axis.__index__()
     except (AttributeError, TypeError):
         raise ShapeError(at_user_line(f"{name}: axis {axis!r} is not an integer")) from None
     if not -rank <= number < rank:

@@ -21,7 +21,9 @@ from symgraph.ops.reductions import sum as total
 
 def _matmul_type(x: ArrayType, y: ArrayType) -> ArrayType:
     if x.rank == 0 or y.rank == 0:
-        raise ShapeError(at_user_line(f"matmul: shapes {format_shape(x.shape)} and {format_shape(y.shape)} need an axis each"))
+        raise ShapeError(
+            at_user_line(f"matmul: shapes {format_shape(x.shape)} and {format_shape(y.shape)} need an axis each")
+        )
     inner = y.shape[0] if y.rank == 1 else y.shape[-2]
     if x.shape[-1] != inner:
         raise ShapeError(
@@ -93,12 +95,16 @@ def _einsum_type(*args: Any) -> ArrayType:
     sizes: dict[str, Size] = {}
     for labels, operand in zip(inputs, types, strict=True):
         if len(labels) != operand.rank:
-            raise ShapeError(at_user_line(f"einsum: {labels!r} of {subscripts!r} does not label shape {format_shape(operand.shape)}"))
+            raise ShapeError(
+                at_user_line(f"einsum: {labels!r} of {subscripts!r} does not label shape {format_shape(operand.shape)}")
+            )
         for label, size in zip(labels, operand.shape, strict=True):
             if sizes.setdefault(label, size) != size:
                 shown = " and ".join(format_shape(t.shape) for t in types)
                 raise ShapeError(
-                    at_user_line(f"einsum: in {subscripts!r} of shapes {shown}, {label!r} is both {sizes[label]} and {size}")
+                    at_user_line(
+                        f"einsum: in {subscripts!r} of shapes {shown}, {label!r} is both {sizes[label]} and {size}"
+                    )
                 )
     return ArrayType(types[0].dtype, tuple(sizes[label] for label in result))
 
@@ -285,22 +291,32 @@ def _explicit(subscripts: str, values: Sequence[Any]) -> tuple[str, list[Any]]:
     if not set(subscripts.replace("...", "").replace("->", "", 1).replace(",", "")) <= allowed:
         raise ShapeError(at_user_line(f"einsum: {subscripts!r} may hold letters, commas, '->' and '...' only"))
     unused = [letter for letter in string.ascii_letters if letter not in subscripts]
-    ranks = [x.ndim - len(labels.replace("...", "")) if "..." in labels else 0 for labels, x in zip(inputs, values, strict=True)]
+    ranks = [
+        x.ndim - len(labels.replace("...", "")) if "..." in labels else 0
+        for labels, x in zip(inputs, values, strict=True)
+    ]
     if any(rank < 0 for rank in ranks):
         raise ShapeError(at_user_line(f"einsum: {subscripts!r} labels more axes than the operands have"))
     batch = "".join(unused[: max(ranks, default=0)])
+    full = [labels.replace("...", batch[len(batch) - rank :]) for labels, rank in zip(inputs, ranks, strict=True)]
+    wide = {
+        label
+        for labels, x in zip(full, values, strict=True)
+        for label, size in zip(labels, x.shape, strict=False)
+        if label in batch and size != 1
+    }
     spread, reduced = [], []
-    for labels, rank, x in zip(inputs, ranks, values, strict=True):
-        start = labels.find("...")
-        full = labels.replace("...", batch[len(batch) - rank :])
-        sizes_one = [a for a in range(max(start, 0), max(start, 0) + rank) if x.shape[a] == 1 and x.ndim == len(full)]
-        spread.append("".join(c for a, c in enumerate(full) if a not in sizes_one))
-        reduced.append(squeeze(x, sizes_one) if sizes_one else x)
+    for labels, x in zip(full, values, strict=True):
+        repeated = [a for a, c in enumerate(labels[: x.ndim]) if c in wide and x.shape[a] == 1]
+        spread.append("".join(c for a, c in enumerate(labels) if a not in repeated))
+        reduced.append(squeeze(x, repeated) if repeated else x)
     if "->" in subscripts:
         result = subscripts.partition("->")[2].replace("...", batch)
     else:
         joined = "".join(inputs).replace("...", "")
         result = batch + "".join(sorted(c for c in set(joined) if joined.count(c) == 1))
     if len(set(result)) != len(result) or not set(result) <= set("".join(spread)):
-        raise ShapeError(at_user_line(f"einsum: the result {result!r} of {subscripts!r} repeats a label or names an unknown one"))
+        raise ShapeError(
+            at_user_line(f"einsum: the result {result!r} of {subscripts!r} repeats a label or names an unknown one")
+        )
     return f"{','.join(spread)}->{result}", reduced

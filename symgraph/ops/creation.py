@@ -29,7 +29,9 @@ _ARANGE = register(
 
 
 @public
-def arange(start: Size | float, stop: Size | float | None = None, step: float = 1, dtype: DTypeLike | None = None) -> Any:
+def arange(
+    start: Size | float, stop: Size | float | None = None, step: float = 1, dtype: DTypeLike | None = None
+) -> Any:
     """Return evenly spaced numbers from start (0 when only one bound is given) up to, without, stop.
 
     Args:
@@ -183,4 +185,3 @@ def linspace(start: float, stop: float, num: int = 50, dtype: DTypeLike | None =
     if isinstance(start, Value) or isinstance(stop, Value):
         raise DTypeError(at_user_line("linspace: the ends are numbers, not nodes"))
     return as_value("linspace", np.linspace(start, stop, num, dtype=None if dtype is None else as_dtype(dtype)))
-

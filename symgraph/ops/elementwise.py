@@ -257,7 +257,7 @@ log10: Function = elementwise(
 )  # fmt: skip
 log1p: Function = elementwise(
     "log1p", "Return ``log(1 + x)``, accurate near 0.", lambda g, out, x: g / (1 + x),
-    latex=r"\log\left(1 + {0}\right)", sympy="log(1 + {0})", domain=((-0.5, 2),), oracle="log1p",
+    latex=r"\log\left(1 + {0}\right)", sympy="log(1 + {0})", domain=((-0.5, 2),), oracle="log1p", torch="Log1P",
 )  # fmt: skip
 logaddexp: Function = elementwise(
     "logaddexp", "Return ``log(exp(x) + exp(y))`` without overflow.",
@@ -520,9 +520,13 @@ def _logic(name: str, doc: str, arity: int, scalar: str, precedence: int, latex:
     )  # fmt: skip
 
 
-logical_and: Function = _logic("logical_and", "Tell where both x and y are true.", 2, "{0} & {1}", 10, r"{0} \land {1}", "And")
+logical_and: Function = _logic(
+    "logical_and", "Tell where both x and y are true.", 2, "{0} & {1}", 10, r"{0} \land {1}", "And"
+)
 logical_or: Function = _logic("logical_or", "Tell where x or y is true.", 2, "{0} | {1}", 8, r"{0} \lor {1}", "Or")
-logical_xor: Function = _logic("logical_xor", "Tell where just one of x and y is true.", 2, "{0} ^ {1}", 9, r"{0} \oplus {1}", "Xor")
+logical_xor: Function = _logic(
+    "logical_xor", "Tell where just one of x and y is true.", 2, "{0} ^ {1}", 9, r"{0} \oplus {1}", "Xor"
+)
 logical_not: Function = elementwise(
     "logical_not", "Tell where x is false.", None, takes="truth", facts="", text="~{0}", precedence=14,
     latex=r"\lnot {0}", sympy="Not",

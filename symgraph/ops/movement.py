@@ -107,9 +107,8 @@ def _slice_requires(
         last = start + (size - 1) * step
         low, high = (start, last) if step > 0 else (last, start)
         message = f"{name}: axis {axis} of size {whole} has no elements {low} to {high}"
-        for bound in (size, low if size != 0 else 0, whole - 1 - high if size != 0 else 0):
-            if isinstance(bound, Dim):
-                needed.append(Requirement(bound, ">= 0", message))
+        bounds = (size, low, whole - 1 - high) if size != 0 else (size,)
+        needed += [Requirement(bound, ">= 0", message) for bound in bounds if isinstance(bound, Dim)]
     return needed
 
 
@@ -171,7 +170,9 @@ def reshape(x: Any, shape: ShapeLike) -> Any:
 
 
 def _reshape_error(shape: Shape, given: Any) -> ShapeError:
-    return ShapeError(at_user_line(f"reshape: an array of shape {format_shape(shape)} cannot have shape {format_shape(given)}"))
+    return ShapeError(
+        at_user_line(f"reshape: an array of shape {format_shape(shape)} cannot have shape {format_shape(given)}")
+    )
 
 
 @public
@@ -184,9 +185,15 @@ def permute_dims(x: Any, axes: Sequence[int] | None = None) -> Any:
         (4, 2, 3)
     """
     x = as_value("permute_dims", x)
-    order = tuple(reversed(range(x.ndim))) if axes is None else tuple(normalize_axis("permute_dims", a, x.ndim) for a in axes)
+    order = (
+        tuple(reversed(range(x.ndim)))
+        if axes is None
+        else tuple(normalize_axis("permute_dims", a, x.ndim) for a in axes)
+    )
     if sorted(order) != list(range(x.ndim)):
-        raise ShapeError(at_user_line(f"permute_dims: {axes} is not an order of the {x.ndim} axes of {format_shape(x.shape)}"))
+        raise ShapeError(
+            at_user_line(f"permute_dims: {axes} is not an order of the {x.ndim} axes of {format_shape(x.shape)}")
+        )
     return x if order == tuple(range(x.ndim)) else apply(_PERMUTE, x, attrs=(order,))
 
 
@@ -253,7 +260,7 @@ def expand_dims(x: Any, axis: int | Sequence[int] = 0) -> Any:
     """
     x = as_value("expand_dims", x)
     count = len(axis) if isinstance(axis, list | tuple) else 1
-    axes = normalize_axes("expand_dims", axis, x.ndim + count)  # type: ignore[arg-type]
+    axes = normalize_axes("expand_dims", axis, x.ndim + count)
     return apply(_EXPAND, x, attrs=(axes,)) if axes else x
 
 
@@ -295,7 +302,9 @@ def broadcast_to(x: Any, shape: ShapeLike) -> Any:
     x = as_value("broadcast_to", x)
     target = as_shape(shape)
     if broadcast_shapes("broadcast_to", x.shape, target) != target:
-        raise ShapeError(at_user_line(f"broadcast_to: {format_shape(x.shape)} does not broadcast to {format_shape(target)}"))
+        raise ShapeError(
+            at_user_line(f"broadcast_to: {format_shape(x.shape)} does not broadcast to {format_shape(target)}")
+        )
     return x if target == x.shape else apply(_BROADCAST, x, attrs=(target,))
 
 

@@ -15,8 +15,8 @@ from symgraph.errors import ShapeError, at_user_line
 from symgraph.op import FUNCTIONS, Kind, Op, Requirement, public, register
 from symgraph.ops import reference
 from symgraph.ops.construct import apply, as_value, cast, normalize_axes, normalize_axis, promote
-from symgraph.ops.elementwise import equal, exp, sqrt, where
 from symgraph.ops.elementwise import abs as absolute
+from symgraph.ops.elementwise import equal, exp, sqrt, where
 from symgraph.ops.movement import broadcast_to, expand_dims, reshape, slice_at
 from symgraph.value import Axis
 
@@ -172,7 +172,11 @@ def _reduce(op: Op, x: Any, axis: Axis, keepdims: bool) -> Any:
     axes = normalize_axes(op.name, axis, x.ndim)
     if op.requires is not None and 0 in [x.shape[a] for a in axes]:
         raise ShapeError(at_user_line(f"{op.name}: shape {format_shape(x.shape)} has no elements to choose from"))
-    return x if not axes and op.name in ("sum", "prod", "max", "min", "mean") else apply(op, x, attrs=(axes, bool(keepdims)))
+    return (
+        x
+        if not axes and op.name in ("sum", "prod", "max", "min", "mean")
+        else apply(op, x, attrs=(axes, bool(keepdims)))
+    )
 
 
 def _accumulated(name: str, x: Any) -> Any:

@@ -12,46 +12,57 @@ Array = np.ndarray[Any, Any]
 
 
 def softplus(x: Array) -> Any:
+    """Return ``log(1 + exp(x))``."""
     return np.logaddexp(x, x.dtype.type(0))
 
 
 def relu(x: Array) -> Any:
+    """Return ``max(x, 0)``."""
     return np.maximum(x, x.dtype.type(0))
 
 
 def leaky_relu(x: Array, slope: Array) -> Any:
+    """Return x, or ``slope * x`` where it is not positive."""
     return np.where(x > 0, x, x * slope)
 
 
 def elu(x: Array, alpha: Array) -> Any:
+    """Return x, or ``alpha * (exp(x) - 1)`` where it is not positive."""
     return np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))
 
 
 def gelu(x: Array) -> Any:
+    """Return ``x * Φ(x)``."""
     return x * resolve("scipy.special:ndtr")(x)
 
 
 def silu(x: Array) -> Any:
+    """Return ``x * sigmoid(x)``."""
     return x * resolve("scipy.special:expit")(x)
 
 
 def polygamma(x: Array, order: int) -> Any:
+    """Return a derivative of digamma."""
     return resolve("scipy.special:polygamma")(order, x).astype(x.dtype)
 
 
 def clip(x: Array, low: Array, high: Array) -> Any:
+    """Return x limited to an interval."""
     return np.minimum(np.maximum(x, low), high)
 
 
 def astype(x: Array, dtype: np.dtype[np.generic]) -> Any:
+    """Return x converted."""
     return x.astype(dtype)
 
 
 def slice_(x: Array, starts: tuple[int, ...], steps: tuple[int, ...], sizes: tuple[int, ...]) -> Any:
+    """Return elements from starts on in steps."""
     return x[_slices(starts, steps, sizes)]
 
 
 def place(x: Array, shape: tuple[int, ...], starts: tuple[int, ...], steps: tuple[int, ...]) -> Any:
+    """Return zeros with the elements of x from starts on in steps."""
     out = np.zeros(shape, x.dtype)
     out[_slices(starts, steps, x.shape)] = x
     return out
@@ -66,10 +77,12 @@ def _slices(starts: tuple[int, ...], steps: tuple[int, ...], sizes: tuple[int, .
 
 
 def gather(x: Array, *indices: Array, axes: tuple[int, ...]) -> Any:
+    """Return what integer arrays select, their axes first."""
     return np.moveaxis(x, axes, range(len(axes)))[indices]
 
 
 def scatter(base: Array, updates: Array, *indices: Array, axes: tuple[int, ...], add: bool) -> Any:
+    """Return a copy with what integer arrays select added to, or replaced, in the order of the indices."""
     out = base.copy()
     view = np.moveaxis(out, axes, range(len(axes)))
     # Written in C order of the index, whatever the arrays' layouts are: the last write is well defined.
@@ -83,19 +96,23 @@ def scatter(base: Array, updates: Array, *indices: Array, axes: tuple[int, ...],
 
 
 def solve_triangular(a: Array, b: Array, lower: bool, transposed: bool) -> Any:
+    """Return the solution of a triangular system; one triangle is read."""
     masked = np.tril(a) if lower else np.triu(a)
     return np.linalg.solve(np.swapaxes(masked, -1, -2) if transposed else masked, b)
 
 
 def det_sign(x: Array) -> Any:
+    """Return the sign of the determinant."""
     return np.linalg.slogdet(x)[0]
 
 
 def logabsdet(x: Array) -> Any:
+    """Return the logarithm of the absolute value of the determinant."""
     return np.linalg.slogdet(x)[1]
 
 
 def logsumexp(x: Array, axes: tuple[int, ...], keepdims: bool) -> Any:
+    """Return ``log(sum(exp(x)))``."""
     if x.size == 0:
         return np.log(np.sum(np.exp(x), axes, keepdims=keepdims))
     top = np.max(x, axes, keepdims=True)
@@ -105,10 +122,12 @@ def logsumexp(x: Array, axes: tuple[int, ...], keepdims: bool) -> Any:
 
 
 def vector_norm(x: Array, axes: tuple[int, ...], keepdims: bool) -> Any:
+    """Return the Euclidean norm."""
     return np.sqrt(np.sum(np.square(x), axes, keepdims=keepdims))
 
 
 def exclusive_prod(x: Array, axis: int) -> Any:
+    """Return the product of all other elements."""
     moved = np.moveaxis(x, axis, -1)
     ones = np.ones((*moved.shape[:-1], 1), x.dtype)
     if not moved.shape[-1]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from symgraph.dims import Shape, product
+from symgraph.dims import Shape, Size, product
 from symgraph.expr import Expr, constant, constant_value, make
 from symgraph.op import REGISTRY, Kind
 from symgraph.ops.elementwise import negative
@@ -50,7 +50,19 @@ def _is_small(inner: tuple[Expr, ...]) -> bool:
 def _is_decided(name: str, x: Expr, *attrs: Any) -> bool:
     """Tell whether an operation needs no check of its sizes at the call."""
     requires = REGISTRY[name].requires
-    return requires is None or not requires(x.type, *attrs)
+    return requires is None or all(
+        needed.relation == ">= 0" and _is_never_negative(needed.size) for needed in requires(x.type, *attrs)
+    )
+
+
+def _is_never_negative(size: Size) -> bool:
+    if isinstance(size, int):
+        return size >= 0
+    return all(c >= 0 and all(isinstance(atom, str) for atom in monomial) for monomial, c in size.terms)
+
+
+def _is_whole(starts: Shape, steps: Axes) -> bool:
+    return all(start == 0 for start in starts) and all(step == 1 for step in steps)
 
 
 def _keeps_values(narrow: DType, wide: DType) -> bool:
@@ -167,21 +179,21 @@ SHAPES = (
                                   lambda node, inner: broadcast_to(inner[0], node.shape),
                                   lambda node, inner: node.op.name in _FILLED and inner[0].ndim == 0
                                   and _is_decided(node.op.name, node.args[0], *node.attrs),
-          statement="reshape(broadcast_to(number, a), b) -> broadcast_to(number, b); all movements but place, concat",
+          statement="reshape(broadcast_to(number, a), b) -> broadcast_to(number, b); other movements but place too",
           sample={"node": lambda x, y: reshape(broadcast_to(constant(2, x.dtype), (2, 6)), (3, 4)) * x}),
     exact("slice_same",           lambda x, a, b, c: slice_at(x, a, b, c), lambda x: x,
-                                  lambda x, a, b, c: c == x.shape and all(s == 0 for s in a) and all(s == 1 for s in b),
+                                  lambda x, a, b, c: c == x.shape and _is_whole(a, b),
           statement="x[:] -> x", sample={"a": (0, 0), "b": (1, 1), "c": (3, 4)}),
     exact("slice_of_slice",       lambda x, a, b, c, d, e, sizes: slice_at(slice_at(x, a, b, c), d, e, sizes),
                                   _slice_of_slice, lambda x, a, b, c: _is_decided("slice", x, a, b, c),
           statement="slice(slice(x)) -> slice(x)",
           sample={"a": (2, 1), "b": (-1, 1), "c": (3, 3), "d": (1, 0), "e": (1, 2), "sizes": (2, 2)}),
     exact("slice_of_place",       lambda x, a, b, s, sizes: slice_at(place(x, s, a, b), a, b, sizes),
-                                  lambda x: x, lambda x, s, a, b, sizes: sizes == x.shape
-                                  and _is_decided("place", x, s, a, b),
+                                  lambda x: x,
+                                  lambda x, s, a, b, sizes: sizes == x.shape and _is_decided("place", x, s, a, b),
           sample={"s": (6, 4), "a": (1, 0), "b": (2, 1), "sizes": (3, 4)}),
     exact("place_same",           lambda x, s, a, b: place(x, s, a, b), lambda x: x,
-                                  lambda x, s, a, b: s == x.shape and all(start == 0 for start in a) and all(step == 1 for step in b),
+                                  lambda x, s, a, b: s == x.shape and _is_whole(a, b),
           statement="place(x, shape of x, 0, 1) -> x", sample={"s": (3, 4), "a": (0, 0), "b": (1, 1)}),
     exact("place_of_place",       lambda x, s, a, b, shape, d, e: place(place(x, s, a, b), shape, d, e),
                                   _place_of_place, lambda x, s, a, b: _is_decided("place", x, s, a, b),

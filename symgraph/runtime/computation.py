@@ -61,7 +61,7 @@ class Computation:
     ) -> None:
         self.inputs = tuple(inputs)
         self._name, self._backend, self._options = name, backend, options
-        self._door = Door(name, inputs, labels)
+        self._admit = Door(name, inputs, labels).admit
         targets = [*outputs, *updates.values()]
         order = topological(targets, stop=set(inputs))
         given = set(inputs)
@@ -71,15 +71,18 @@ class Computation:
         self._written = tuple(updates)
         self._count = len(outputs)
         needed = set(order)
-        self._passed = [i for i, node in enumerate(inputs) if node in needed]
-        self._program_inputs = [*[inputs[i] for i in self._passed], *self.variables]
+        passed = [i for i, node in enumerate(inputs) if node in needed]
+        self._passed = passed if len(passed) < len(inputs) else None
+        self._program_inputs = [*[inputs[i] for i in passed], *self.variables]
         available = {node: i for i, node in enumerate(self._program_inputs)}
         computed: dict[Expr, int] = {}
         for node in targets:
             if node not in available:
                 computed.setdefault(node, len(computed))
         self._program_outputs = list(computed)
-        self._sources = [(True, available[node]) if node in available else (False, computed[node]) for node in targets]
+        sources = [(True, available[node]) if node in available else (False, computed[node]) for node in targets]
+        # None when results are handed on as the program gives them.
+        self._sources = None if sources == [(False, i) for i in range(len(computed))] else sources
         self._program: Program | None = None
         self._lock = threading.Lock()
 
@@ -105,29 +108,27 @@ class Computation:
         all has succeeded, or not at all.
 
         Raises:
-            ArgumentError, SizeError: as :meth:`Door.admit`.
+            ArgumentError, SizeError: as ``Door.admit``.
             SizeError: an operation's requirement does not hold for these sizes.
         """
-        admitted, sizes = self._door.admit(values)
+        admitted, sizes = self._admit(*values)
         if self._requirements:
             check_requirements(self._requirements, sizes)
-        if self._program is None and self._program_outputs:
-            self._program = self.program  # compiled before a store is locked
-        if len(self._passed) != len(admitted):
+        if self._passed is not None:
             admitted = [admitted[i] for i in self._passed]
+        compute = self.program.run if self._program_outputs else _nothing
         if store is None:
-            return self._collect(admitted, self._compute(admitted, sizes))
+            return self._collect(admitted, compute(admitted, sizes))
         with store.lock if self._written else nullcontext():
             values = [*admitted, *store.read(self.variables)]
-            results = self._collect(values, self._compute(values, sizes))
+            results = self._collect(values, compute(values, sizes))
             if self._written:
                 store.write(dict(zip(self._written, results[self._count :], strict=True)))
         return results[: self._count]
 
-    def _compute(self, values: Sequence[Any], sizes: dict[str, int]) -> list[Any]:
-        return self.program.run(values, sizes) if self._program_outputs else []
-
-    def _collect(self, admitted: Sequence[Any], computed: Sequence[Any]) -> list[Any]:
+    def _collect(self, admitted: Sequence[Any], computed: list[Any]) -> list[Any]:
+        if self._sources is None:
+            return computed
         handed_out: set[int] = set()
         results = []
         for is_input, i in self._sources:
@@ -140,17 +141,20 @@ class Computation:
         return results
 
 
-def missing_placeholders(outputs: Iterable[Expr], inputs: Iterable[Expr]) -> Iterator[tuple[Expr, Expr]]:
+def _nothing(*_: Any) -> list[Any]:
+    return []
+
+
+def missing_placeholders(outputs: Sequence[Expr], inputs: Iterable[Expr]) -> Iterator[tuple[Expr, Expr]]:
     """Return each placeholder that is needed and not given, with the first output that needs it."""
     given = set(inputs)
-    reported: set[Expr] = set()
-    roots = list(outputs)
-    if not any(node.op is PLACEHOLDER and node not in given for node in topological(roots, stop=given)):
-        return
-    for output in roots:
+    missing = {node for node in topological(outputs, stop=given) if node.op is PLACEHOLDER} - given
+    for output in outputs:
+        if not missing:
+            return
         for node in topological([output], stop=given):
-            if node.op is PLACEHOLDER and node not in given and node not in reported:
-                reported.add(node)
+            if node in missing:
+                missing.remove(node)
                 yield node, output
 
 

@@ -15,7 +15,7 @@ integers, numbers for booleans, complex numbers, objects, text, masked arrays, r
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -44,72 +44,50 @@ class Door:
         name: What messages call the function.
         nodes: The nodes that the arguments stand for.
         labels: What messages call the arguments.
+
+    Attributes:
+        source: The text of ``admit``, written out for these arguments: looping over a plan would cost
+            several microseconds a call.
     """
 
-    __slots__ = ("_defined", "_expected", "_fixed", "_parameters", "_prefix", "_related", "_solvable_at_sight")
+    __slots__ = ("_parameters", "_prefix", "admit", "source")
+
+    admit: Callable[..., tuple[list[Any], dict[str, int]]]
+    """Return the arguments as the program takes them, and what the names of sizes stand for.
+
+    Args:
+        *values: The arguments, in order.
+
+    Returns:
+        Contiguous, aligned arrays in native byte order and of the declared dtype, NumPy scalars where a
+        parameter has no axes; and the number of each name.
+
+    Raises:
+        ArgumentError: an argument is not an array of the declared dtype and cannot become one exactly.
+        SizeError: a rank or size differs from the declared one, or one name would have two values.
+    """
 
     def __init__(self, name: str, nodes: Sequence[Expr], labels: Sequence[str]) -> None:
         self._prefix = f"{name}({', '.join(labels)})"
+        # NumPy keeps one object for each common dtype, so that identity is the quick test.
         self._parameters = [
             _Parameter(label, np.dtype(node.dtype.type), node.ndim, node.shape)
             for node, label in zip(nodes, labels, strict=True)
         ]
-        # What is met most often: the type of the value, and of an array its dtype and rank.
-        # NumPy keeps one object for each common dtype, so that identity is the quick test.
-        self._expected = [(np.ndarray if p.rank else p.dtype.type, p.dtype, p.rank) for p in self._parameters]
-        self._defined: list[tuple[str, int, int]] = []
-        self._fixed: list[tuple[int, int, int]] = []
-        self._related: list[tuple[int, int, Dim]] = []
-        known: set[str] = set()
-        for i, node in enumerate(nodes):
-            for axis, size in enumerate(node.shape):
-                if isinstance(size, int):
-                    self._fixed.append((i, axis, size))
-                elif (plain := _plain_name(size)) is not None and plain not in known:
-                    known.add(plain)
-                    self._defined.append((plain, i, axis))
-                else:
-                    self._related.append((i, axis, size))
-        self._solvable_at_sight = all(dims.names(size) <= known for _, _, size in self._related)
+        self.source = _admit_source([parameter.shape for parameter in self._parameters])
+        namespace: dict[str, Any] = {"array": np.ndarray, "convert": self._convert, "solve": self._solve}
+        for i, parameter in enumerate(self._parameters):
+            namespace |= {f"p{i}": parameter, f"dtype{i}": parameter.dtype, f"scalar{i}": parameter.dtype.type}
+        exec(self.source, namespace)
+        self.admit = namespace["admit"]
 
-    def admit(self, values: Sequence[Any]) -> tuple[list[Any], dict[str, int]]:
-        """Return the arguments as the program takes them, and what the names of sizes stand for.
-
-        Returns:
-            Contiguous, aligned arrays in native byte order and of the declared dtype, NumPy scalars where
-            a parameter has no axes; and the number of each name.
-
-        Raises:
-            ArgumentError: an argument is not an array of the declared dtype and cannot become one exactly.
-            SizeError: a rank or size differs from the declared one, or one name would have two values.
-        """
-        admitted = []
-        for value, (kind, dtype, rank) in zip(values, self._expected, strict=True):
-            if type(value) is kind and (
-                not rank or (value.dtype is dtype and value.ndim == rank and value.flags.carray)
-            ):
-                admitted.append(value)
-            else:
-                admitted.append(self._convert(value, self._parameters[len(admitted)]))
-        shapes = [value.shape for value in admitted]
-        if not self._solvable_at_sight:
-            return admitted, self._solve(shapes)
-        sizes = {name: shapes[i][axis] for name, i, axis in self._defined}
-        for i, axis, size in self._fixed:
-            if shapes[i][axis] != size:
-                return admitted, self._solve(shapes)
-        for i, axis, related in self._related:
-            if shapes[i][axis] != dims.evaluate(related, sizes):
-                return admitted, self._solve(shapes)
-        return admitted, sizes
-
-    def _solve(self, shapes: list[tuple[int, ...]]) -> dict[str, int]:
+    def _solve(self, *values: Any) -> dict[str, int]:
         try:
             return dims.solve(
                 {
                     f"{parameter.label} axis {axis}": (size, actual)
-                    for parameter, shape in zip(self._parameters, shapes, strict=True)
-                    for axis, (size, actual) in enumerate(zip(parameter.shape, shape, strict=True))
+                    for parameter, value in zip(self._parameters, values, strict=True)
+                    for axis, (size, actual) in enumerate(zip(parameter.shape, value.shape, strict=True))
                 }
             )
         except SizeError as error:
@@ -175,7 +153,58 @@ class Door:
         return ArgumentError(f"{self._prefix}: {parameter.label}: expected {_described(parameter)}, got {got}")
 
 
+def _admit_source(shapes: Sequence[dims.Shape]) -> str:
+    """Return the text of ``admit`` for parameters of these shapes.
+
+    An argument that is just as the program takes it passes at sight, any other goes to ``convert``. Where
+    all sizes are numbers or names they are compared at sight too; ``solve`` finds what is left, and says
+    what is wrong.
+
+    Example:
+        >>> n = dims.dim("n")
+        >>> print(_admit_source([(n, 3), (n,), ()]))
+        def admit(a0, a1, a2):
+            if type(a0) is not array or a0.dtype is not dtype0 or a0.ndim != 2 or not a0.flags.carray:
+                a0 = convert(a0, p0)
+            s0_0, s0_1 = a0.shape
+            if type(a1) is not array or a1.dtype is not dtype1 or a1.ndim != 1 or not a1.flags.carray:
+                a1 = convert(a1, p1)
+            s1_0, = a1.shape
+            if type(a2) is not scalar2:
+                a2 = convert(a2, p2)
+            if s0_1 != 3 or s1_0 != s0_0:
+                solve(a0, a1, a2)
+            return [a0, a1, a2], {'n': s0_0}
+    """
+    values = ", ".join(f"a{i}" for i in range(len(shapes)))
+    lines, wrong, known = [f"def admit({values}):"], [], dict[str, str]()
+    at_sight = True
+    for i, shape in enumerate(shapes):
+        test = f"type(a{i}) is not scalar{i}"
+        if shape:
+            test = f"type(a{i}) is not array or a{i}.dtype is not dtype{i} or a{i}.ndim != {len(shape)}"
+            test += f" or not a{i}.flags.carray"
+        lines += [f"    if {test}:", f"        a{i} = convert(a{i}, p{i})"]
+        met = [f"s{i}_{axis}" for axis in range(len(shape))]
+        if met:
+            lines.append(f"    {', '.join(met)}{',' if len(met) == 1 else ''} = a{i}.shape")
+        for size, actual in zip(shape, met, strict=True):
+            if isinstance(size, int):
+                wrong.append(f"{actual} != {size}")
+            elif (name := _plain_name(size)) is None:
+                at_sight = False
+            elif known.setdefault(name, actual) != actual:
+                wrong.append(f"{actual} != {known[name]}")
+    if not at_sight:
+        return "\n".join([*lines, f"    return [{values}], solve({values})"])
+    if wrong:
+        lines += [f"    if {' or '.join(wrong)}:", f"        solve({values})"]
+    sizes = ", ".join(f"{name!r}: {actual}" for name, actual in known.items())
+    return "\n".join([*lines, f"    return [{values}], {{{sizes}}}"])
+
+
 def _plain_name(size: Dim) -> str | None:
+    """Return the name that a size is, None where it is computed from names."""
     found = dims.names(size)
     return next(iter(found)) if len(found) == 1 and dims.dim(*found) is size else None
 

@@ -32,7 +32,7 @@ class Program(Protocol):
         """Return new arrays (NumPy scalars for outputs without axes) that share no memory.
 
         Args:
-            values: For each input an array as :meth:`Door.admit` returns it. None is written to.
+            values: For each input an array as ``Door.admit`` returns it. None is written to.
             sizes: What the names of sizes stand for.
         """
 

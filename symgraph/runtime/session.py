@@ -166,7 +166,7 @@ class Session:
         """
         node = self._variable(variable)
         self._check_open()
-        (admitted,), _ = Door("Session.assign", [node], [node.attrs[0]]).admit([value])
+        (admitted,), _ = Door("Session.assign", [node], [node.attrs[0]]).admit(value)
         self.write({node: admitted.copy() if isinstance(admitted, np.ndarray) else admitted})
 
     def read(self, variables: Iterable[Expr]) -> list[Any]:

@@ -14,14 +14,8 @@ from symgraph import eager
 
 torch = pytest.importorskip("torch")
 
-UNARY = (
-    "exp exp2 expm1 log log2 log10 log1p sin cos tan asin acos atan sinh cosh tanh asinh sqrt reciprocal sigmoid erf erfc "
-    "erfinv lgamma digamma abs neg sign square floor ceil round trunc relu isnan isfinite isinf logical_not"
-).split()
-BINARY = (
-    "add sub mul div pow maximum minimum atan2 hypot logaddexp xlogy remainder eq ne lt le gt ge logical_and "
-    "logical_or"
-).split()
+UNARY = ["exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh", "asinh", "sqrt", "reciprocal", "sigmoid", "erf", "erfc", "erfinv", "lgamma", "digamma", "abs", "neg", "sign", "square", "floor", "ceil", "round", "trunc", "relu", "isnan", "isfinite", "isinf", "logical_not"]
+BINARY = ["add", "sub", "mul", "div", "pow", "maximum", "minimum", "atan2", "hypot", "logaddexp", "xlogy", "remainder", "eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or"]
 
 
 def both(compute: Callable[..., Any], *arrays: Any, names: bool = True) -> None:
@@ -44,7 +38,9 @@ def _run(engine: ModuleType, compute: Callable[..., Any], arrays: tuple[Any, ...
     if not value.requires_grad:
         return [value], ""
     name = value.grad_fn.name() if engine is eager else type(value.grad_fn).__name__
-    weights = engine.tensor(np.linspace(0.5, 1.5, max(_array(value).size, 1)).reshape(tuple(value.shape))).to(value.dtype)
+    weights = engine.tensor(np.linspace(0.5, 1.5, max(_array(value).size, 1)).reshape(tuple(value.shape))).to(
+        value.dtype
+    )
     total = (value * weights).sum()
     first = engine.autograd.grad(total, floats, create_graph=True, allow_unused=True)
     found = [x if g is None else g for x, g in zip(floats, first, strict=True)]
@@ -196,11 +192,23 @@ def test_programs(name: str) -> None:
 def test_random_programs() -> None:
     """Chains of operations chosen at random, with reuse, broadcasting and reductions."""
     for seed in range(40):
-        both(lambda engine, *leaves, seed=seed: _random_program(np.random.default_rng(seed), leaves), sample(2, 3), sample(3), sample(1))
+        both(
+            lambda engine, *leaves, seed=seed: _random_program(np.random.default_rng(seed), leaves),
+            sample(2, 3),
+            sample(3),
+            sample(1),
+        )
 
 
 def _random_program(rng: np.random.Generator, leaves: tuple[Any, ...]) -> Any:
-    unary = [lambda x: x.sin(), lambda x: x.tanh(), lambda x: x.exp(), lambda x: (x * x + 1).log(), lambda x: -x, lambda x: x.sigmoid()]
+    unary = [
+        lambda x: x.sin(),
+        lambda x: x.tanh(),
+        lambda x: x.exp(),
+        lambda x: (x * x + 1).log(),
+        lambda x: -x,
+        lambda x: x.sigmoid(),
+    ]
     unary += [lambda x: x.sum(0, keepdim=True), lambda x: x.mean(-1, keepdim=True), lambda x: x.relu(), lambda x: x**3]
     binary = [lambda x, y: x + y, lambda x, y: x * y, lambda x, y: x - 2 * y, lambda x, y: x / (y * y + 1)]
     values = list(leaves)
@@ -229,7 +237,11 @@ def test_promotion() -> None:
             if not (isinstance(left, torch.Tensor) or isinstance(right, torch.Tensor)):
                 continue
             operator = {"add": "__add__", "mul": "__mul__", "true_divide": "__truediv__"}[operation]
-            expected = {"__add__": lambda a, b: a + b, "__mul__": lambda a, b: a * b, "__truediv__": lambda a, b: a / b}[operator]
+            expected = {
+                "__add__": lambda a, b: a + b,
+                "__mul__": lambda a, b: a * b,
+                "__truediv__": lambda a, b: a / b,
+            }[operator]
             ours, theirs = expected(first(eager), second(eager)), expected(left, right)
             assert (ours.dtype.name, ours.tolist()) == (str(theirs.dtype).removeprefix("torch."), theirs.tolist())
             checked += 1
@@ -274,7 +286,9 @@ def test_printing() -> None:
         shown = []
         for engine in (eager, torch):
             x = engine.tensor(values, dtype=engine.float64, requires_grad=True)
-            shown.append([repr(x), repr(x * 2), str(x.detach()), repr(engine.nn.Parameter(x.detach())), f"{x.sum():.3f}"])
+            shown.append(
+                [repr(x), repr(x * 2), str(x.detach()), repr(engine.nn.Parameter(x.detach())), f"{x.sum():.3f}"]
+            )
         assert shown[0] == shown[1]
 
 
@@ -352,8 +366,10 @@ def test_training_a_network(name: str) -> None:
     finished = []
     for t in (eager, torch):
         model = t.nn.Sequential(t.nn.Linear(5, 4), t.nn.ReLU(), t.nn.Linear(4, 3)).double()
-        model.load_state_dict(dict(zip(("0.weight", "0.bias", "2.weight", "2.bias"), map(t.tensor, weights), strict=True)))
-        optimizer = getattr(t.optim, name.split()[0])(model.parameters(), **OPTIMIZERS[name])
+        model.load_state_dict(
+            dict(zip(("0.weight", "0.bias", "2.weight", "2.bias"), map(t.tensor, weights), strict=True))
+        )
+        optimizer = getattr(t.optim, name.split(maxsplit=1)[0])(model.parameters(), **OPTIMIZERS[name])
         criterion = t.nn.CrossEntropyLoss()
         losses = []
         for _ in range(10):
@@ -362,7 +378,9 @@ def test_training_a_network(name: str) -> None:
             loss.backward()
             optimizer.step()
             losses.append(loss.item())
-        finished.append((losses, [p.detach().numpy() for p in model.parameters()], repr(model), list(model.state_dict())))
+        finished.append(
+            (losses, [p.detach().numpy() for p in model.parameters()], repr(model), list(model.state_dict()))
+        )
     np.testing.assert_allclose(finished[0][0], finished[1][0], rtol=1e-9)
     for ours, theirs in zip(finished[0][1], finished[1][1], strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-8, atol=1e-12)

@@ -56,7 +56,9 @@ def test_tensor_that_was_not_recorded() -> None:
         eager.tensor(1.0).backward()
 
 
-@pytest.mark.parametrize("make", [lambda: eager.tensor(1, requires_grad=True), lambda: eager.arange(3).requires_grad_()])
+@pytest.mark.parametrize(
+    "make", [lambda: eager.tensor(1, requires_grad=True), lambda: eager.arange(3).requires_grad_()]
+)
 def test_integers_cannot_require_grad(make: Any) -> None:
     with pytest.raises(RuntimeError, match="Only Tensors of floating point and complex dtype can require gradients"):
         make()

@@ -24,7 +24,9 @@ def gradients_of(compute: Callable[..., Any], values: Mapping[str, Any], weights
     return {name: None if leaf.grad is None else leaf.grad.numpy() for name, leaf in leaves.items()}
 
 
-def declared_gradients_of(compute: Callable[..., Any], values: Mapping[str, Any], weights: Any = None) -> dict[str, Any]:
+def declared_gradients_of(
+    compute: Callable[..., Any], values: Mapping[str, Any], weights: Any = None
+) -> dict[str, Any]:
     """Return the gradients of the same computation on placeholders, through a compiled-function object."""
     with sg.Graph():
         nodes = {name: sg.placeholder(name, np.shape(value)) for name, value in values.items()}
@@ -34,7 +36,9 @@ def declared_gradients_of(compute: Callable[..., Any], values: Mapping[str, Any]
     return dict(zip(values, function(*[np.asarray(v, float) for v in values.values()]), strict=True))
 
 
-def check(compute: Callable[..., Any], values: Mapping[str, Any], expected: Mapping[str, Any], weights: Any = None) -> None:
+def check(
+    compute: Callable[..., Any], values: Mapping[str, Any], expected: Mapping[str, Any], weights: Any = None
+) -> None:
     dynamic = gradients_of(compute, values, weights)
     static = declared_gradients_of(compute, values, weights)
     for name, gradient in expected.items():

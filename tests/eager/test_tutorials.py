@@ -141,7 +141,9 @@ def _is_program(code: str) -> bool:
         body = ast.parse(code).body
     except SyntaxError:
         return False
-    imports = any(isinstance(node, ast.Import | ast.ImportFrom | ast.With | ast.ClassDef | ast.FunctionDef) for node in body)
+    imports = any(
+        isinstance(node, ast.Import | ast.ImportFrom | ast.With | ast.ClassDef | ast.FunctionDef) for node in body
+    )
     calls = any(isinstance(node, ast.Call) for statement in body for node in ast.walk(statement))
     return imports or calls
 
@@ -227,9 +229,13 @@ SLIPS: dict[tuple[int, int], Slip] = {
         "with a scalar x it prints 2y, as stated",
         error="grad can be implicitly created only for scalar outputs",
     ),
-    (1, 1): Slip("names from PyTorch 0.4 to 1.1", stated=(("<AddBackward>", "<AddBackward0>"), ("<AddBackward ", "<AddBackward0 "))),
+    (1, 1): Slip(
+        "names from PyTorch 0.4 to 1.1",
+        stated=(("<AddBackward>", "<AddBackward0>"), ("<AddBackward ", "<AddBackward0 ")),
+    ),
     (1, 3): Slip(
-        "names from PyTorch 0.4 to 1.1", stated=(("<MulBackward>", "<MulBackward0>"), ("<MeanBackward1>", "<MeanBackward0>"))
+        "names from PyTorch 0.4 to 1.1",
+        stated=(("<MulBackward>", "<MulBackward0>"), ("<MeanBackward1>", "<MeanBackward0>")),
     ),
     (1, 7): Slip(
         "states 5.5, as if the 4.5 of the block before were still there; the block makes a new x, whose gradient starts anew",

@@ -59,13 +59,13 @@ Make = Callable[..., sg.Expr]
 
 _X, _Y = (2, 3), (3, 2)
 STRUCTURED: dict[str, tuple[list[Sequence[int]], Make]] = {
-    "sum": ([_X], lambda x: sg.sum(x)),
+    "sum": ([_X], sg.sum),
     "sum of one axis": ([_X], lambda x: sg.sum(x, axis=0)),
     "sum with keepdims": ([_X], lambda x: x / sg.sum(x, axis=1, keepdims=True)),
     "prod": ([_X], lambda x: sg.prod(x, axis=1)),
     "mean": ([_X], lambda x: sg.mean(x, axis=1)),
     "max": ([_X], lambda x: sg.max(x, axis=0)),
-    "min": ([_X], lambda x: sg.min(x)),
+    "min": ([_X], sg.min),
     "any": ([_X], lambda x: sg.any(x > 1, axis=0)),
     "all": ([_X], lambda x: sg.all(x > 0.6, axis=0)),
     "argmax": ([_X], lambda x: sg.argmax(x, axis=1)),
@@ -108,10 +108,12 @@ STRUCTURED: dict[str, tuple[list[Sequence[int]], Make]] = {
     "cholesky": ([(2, 2)], lambda x: sg.cholesky(x @ x.T + sg.eye(2))),
     "solve": ([(2, 2), (2,)], lambda x, y: sg.solve(x + 2 * sg.eye(2), y)),
     "solve of batches": ([(2, 2, 2), (2, 2, 1)], lambda x, y: sg.solve(x + 2 * sg.eye(2), y)),
-    "solve_triangular": ([(2, 2), (2, 1)], lambda x, y: sg.solve_triangular(x, y)),
-    "solve_triangular transposed": ([(2, 2), (2, 1)], lambda x, y: sg.solve_triangular(x, y, lower=False, transposed=True)),
+    "solve_triangular": ([(2, 2), (2, 1)], sg.solve_triangular),
+    "solve_triangular transposed": (
+        [(2, 2), (2, 1)], lambda x, y: sg.solve_triangular(x, y, lower=False, transposed=True)
+    ),
     "inv": ([(2, 2)], lambda x: sg.inv(x + 2 * sg.eye(2))),
-    "det": ([(2, 2)], lambda x: sg.det(x)),
+    "det": ([(2, 2)], sg.det),
     "slogdet": ([(2, 2)], lambda x: sum(sg.slogdet(x))),
     "shared parts": ([_X], lambda x: (sg.exp(x) + 1) / (sg.exp(x) + 2) * sg.sin(sg.exp(x) + 1)),
     "third derivative": ([()], lambda x: sg.grad(sg.grad(sg.grad(sg.sin(x) * sg.exp(x**2), x), x), x)),

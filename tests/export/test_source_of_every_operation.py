@@ -6,11 +6,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.export.samples import ELEMENTWISE, STRUCTURED, SYMBOLIC, Sample, elementwise_sample, structured_sample, symbolic_sample
 
 import symgraph as sg
 from symgraph.errors import ExportError
 from symgraph.op import REGISTRY, Kind
+from tests.export.samples import (
+    ELEMENTWISE,
+    STRUCTURED,
+    SYMBOLIC,
+    Sample,
+    elementwise_sample,
+    structured_sample,
+    symbolic_sample,
+)
 
 
 def run_source(source: str, *args: Any, name: str = "function") -> Any:

@@ -28,7 +28,9 @@ def values_of_symbols(sample: Sample) -> dict[str, Any]:
 
 def numbers(result: Any, values: dict[str, Any]) -> np.ndarray[Any, Any]:
     """Return the numbers that SymPy itself gives for an exported expression."""
-    cells = [result] if isinstance(result, sympy.Basic) and not hasattr(result, "shape") else sympy.flatten(result.tolist())
+    cells = (
+        [result] if isinstance(result, sympy.Basic) and not hasattr(result, "shape") else sympy.flatten(result.tolist())
+    )
     found = []
     for cell in cells:
         substituted = cell.subs({symbol: values[symbol.name] for symbol in cell.free_symbols})

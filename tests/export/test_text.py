@@ -22,6 +22,7 @@ from tests.export.samples import (
 )
 from tests.export.test_source_of_every_operation import run_source
 
+
 def read_back(text: str, feed: dict[sg.Expr, Any]) -> Any:
     """Evaluate printed text as Python: arithmetic and indexing are NumPy's, functions are symgraph's."""
     updates = ".at[" in text
@@ -94,7 +95,8 @@ def random_expression(seed: int) -> Sample:
         if choose.random() < 0.5:
             a, b = b, a
         if name == "power":
-            node = choose.choice([lambda: a**2.0, lambda: 2.0 ** (b % 3.0), lambda: abs(a) ** b])()
+            base, exponent = choose.choice([(a, 2.0), (2.0, b % 3.0), (abs(a), b)])
+            node = sg.power(base, exponent)
         elif name == "less":
             node = sg.where(a < b, a, b)
         elif name == "matmul":

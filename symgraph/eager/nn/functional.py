@@ -87,7 +87,9 @@ def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
 
 def l1_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
     """Return the mean of the absolute differences."""
-    return _reduced(ELEMENTWISE["abs"](sub(input, target)), reduction, "MeanBackward0" if reduction == "mean" else "SumBackward0")
+    return _reduced(
+        ELEMENTWISE["abs"](sub(input, target)), reduction, "MeanBackward0" if reduction == "mean" else "SumBackward0"
+    )
 
 
 def nll_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
@@ -96,7 +98,9 @@ def nll_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
     if scores.ndim == 1:
         scores, labels = FUNCTIONS["expand_dims"](scores, 0), FUNCTIONS["expand_dims"](labels, 0)
     if scores.ndim != 2 or labels.ndim != 1:
-        raise EagerError(f"nll_loss: shapes {scores.shape} and {labels.shape} are not (examples, classes) and (examples,)")
+        raise EagerError(
+            f"nll_loss: shapes {scores.shape} and {labels.shape} are not (examples, classes) and (examples,)"
+        )
     classes = scores.shape[1]
     if labels._array.size and not 0 <= int(labels._array.min()) <= int(labels._array.max()) < classes:
         raise IndexError("Target is out of bounds.")

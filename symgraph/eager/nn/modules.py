@@ -65,7 +65,11 @@ class Module:
     def __setattr__(self, name: str, value: Any) -> None:
         if isinstance(value, Parameter | Module):
             if "_parameters" not in self.__dict__:
-                what = "parameters before Module.__init__() call" if isinstance(value, Parameter) else "module before Module.__init__() call"
+                what = (
+                    "parameters before Module.__init__() call"
+                    if isinstance(value, Parameter)
+                    else "module before Module.__init__() call"
+                )
                 raise AttributeError(f"cannot assign {what}")
             self.__dict__.pop(name, None)
             self._parameters.pop(name, None)
@@ -260,7 +264,9 @@ def clear_gradients(parameters: Any, set_to_none: bool) -> None:
 class Linear(Module):
     """``x @ weight.T + bias``, both drawn uniformly from ±1/√(in_features), as in PyTorch."""
 
-    def __init__(self, in_features: int, out_features: int, bias: bool = True, dtype: Any = None, device: Any = None) -> None:
+    def __init__(
+        self, in_features: int, out_features: int, bias: bool = True, dtype: Any = None, device: Any = None
+    ) -> None:
         super().__init__()
         self.in_features, self.out_features = in_features, out_features
         bound = 1 / math.sqrt(in_features) if in_features else 0.0
@@ -335,7 +341,9 @@ SiLU = _activation("SiLU", functional.silu, "``x * sigmoid(x)`` as a module.")
 Softplus = _activation("Softplus", functional.softplus, "``log(1 + exp(x))`` as a module.")
 ELU = _activation("ELU", functional.elu, "``x``, or ``exp(x) - 1`` where x is negative, as a module.")
 Identity = _activation("Identity", lambda input: input, "What it is given, as a module.")
-Flatten = _activation("Flatten", lambda input: FUNCTIONS_OF_TORCH["flatten"](input, 1), "All dimensions but the first made one.")
+Flatten = _activation(
+    "Flatten", lambda input: FUNCTIONS_OF_TORCH["flatten"](input, 1), "All dimensions but the first made one."
+)
 
 
 class LeakyReLU(Module):
