@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -97,7 +98,7 @@ def mlp(batch: int, widths: tuple[int, ...], dtype: str) -> Workload:
     rng = np.random.default_rng(0)
     with sg.Graph():
         x, y = sg.placeholder("x", ("n", widths[0]), dtype), sg.placeholder("y", ("n",), "int64")
-        weights = [sg.placeholder(f"W{i}", pair, dtype) for i, pair in enumerate(zip(widths, widths[1:], strict=False))]
+        weights = [sg.placeholder(f"W{i}", pair, dtype) for i, pair in enumerate(itertools.pairwise(widths))]
         biases = [sg.placeholder(f"b{i}", (width,), dtype) for i, width in enumerate(widths[1:])]
     h = x
     for i, (w, b) in enumerate(zip(weights, biases, strict=True)):

@@ -37,6 +37,7 @@ from symgraph.expr import Expr
 from symgraph.gradients import grad, gradients
 from symgraph.graph import Graph, default_graph, name_scope, placeholder, variable
 from symgraph.graph import named_constant as constant
+from symgraph.hessian import hessian
 from symgraph.interpret import evaluate
 from symgraph.ops.composite import (
     log_softmax,
@@ -203,7 +204,6 @@ _LAZY = {
     "eager": "symgraph.eager",
     "from_sympy": "symgraph.export.sympy_io",
     "function": "symgraph.runtime.function",
-    "hessian": "symgraph.hessian",
     "simplify": "symgraph.rewrite.simplify",
     "spec": "symgraph.tracing",
     "to_latex": "symgraph.export.latex",

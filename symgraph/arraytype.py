@@ -65,7 +65,8 @@ def as_dtype(dtype: DTypeLike) -> np.dtype[np.generic]:
         DTypeError: symgraph computes with float32, float64, integers and booleans only.
     """
     try:
-        found = np.dtype(dtype).newbyteorder("=")
+        # NumPy's one object for the native dtype, so that equal dtypes are identical.
+        found = np.dtype(np.dtype(dtype).type)
     except TypeError:
         raise DTypeError(at_user_line(f"{dtype!r} is not a dtype")) from None
     if found not in SUPPORTED:

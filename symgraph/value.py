@@ -398,8 +398,11 @@ def _linalg_call(name: str, args: Any, kwargs: dict[str, Any]) -> tuple[str, Any
 def _with_keywords(function: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
     """Pass by name what NumPy's signature says are options: their order is NumPy's own."""
     try:
-        names = list(inspect.signature(function).parameters)[: len(args)]
+        parameters = list(inspect.signature(function).parameters.values())[: len(args)]
     except ValueError:
+        parameters = []
+    names = [p.name for p in parameters if p.kind is not p.VAR_POSITIONAL]
+    if len(names) != len(args):
         return list(args), kwargs
     options = _IGNORED_KEYWORDS | {"axis", "keepdims", "ddof"}
     first = next((i for i, name in enumerate(names) if name in options), len(args))

@@ -163,7 +163,7 @@ def _product_of_matrices(x: Any, y: Any, flags: Sequence[bool], rank: int) -> An
 
 
 def _index(node: Expr, args: Sequence[Expr], flags: Sequence[bool], size: Size) -> Any:
-    """A gather has one array before its indices, a scatter two: the base, and the updates shaped as a gather's result."""
+    """A gather has one array before its indices, a scatter two: the base, and updates shaped as a gather's result."""
     (axes,) = node.attrs
     count = len(args) - len(axes)
     arrays, indices = args[:count], args[count:]

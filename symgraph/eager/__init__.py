@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from symgraph import ops as _ops  # declares the vocabulary
+from symgraph import ops as _ops  # noqa: F401  declares the vocabulary
 from symgraph.eager import autograd, cuda, linalg, nn, optim
-from symgraph.eager import methods as _methods  # gives tensors PyTorch's methods
+from symgraph.eager import methods as _methods  # noqa: F401  gives tensors PyTorch's methods
 from symgraph.eager.creation import (
     arange,
     as_tensor,

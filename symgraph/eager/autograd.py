@@ -83,8 +83,8 @@ def grad(
             gradient = x._zeros()
         elif gradient is None and not allow_unused:
             raise EagerError(
-                f"The differentiated Tensor at index {i} appears to not have been used in the graph. Set allow_unused=True "
-                "if this is the desired behavior."
+                f"The differentiated Tensor at index {i} appears to not have been used in the graph. Set "
+                "allow_unused=True if this is the desired behavior."
             )
         found.append(gradient)
     return tuple(found)
@@ -104,6 +104,13 @@ def _gradients(outputs: Sequence[Tensor], given: Any) -> list[Any]:
 
 
 __all__ = [
-    "Context", "Function", "backward", "enable_grad", "grad", "inference_mode", "is_grad_enabled", "no_grad",
+    "Context",
+    "Function",
+    "backward",
+    "enable_grad",
+    "grad",
+    "inference_mode",
+    "is_grad_enabled",
+    "no_grad",
     "set_grad_enabled",
-]  # fmt: skip
+]

@@ -13,6 +13,7 @@ class device(str):  # noqa: N801  (PyTorch's name)
     __slots__ = ()
 
     def __new__(cls, name: str = "cpu", index: int | None = None) -> Self:
+        """Return the device of this name."""
         kind = str(name).partition(":")[0]
         if kind != "cpu":
             raise EagerError(f"there is no device {name!r}: the eager engine computes on the CPU")

@@ -51,7 +51,8 @@ class Dot:
             path: str = graphviz.Source(self.source).render(filename, format=format, view=view, cleanup=cleanup)
         except graphviz.ExecutableNotFound:
             raise EagerError(
-                "drawing needs Graphviz's program dot on the PATH (https://graphviz.org/download); the Dot text is in .source"
+                "drawing needs Graphviz's program dot on the PATH (https://graphviz.org/download); the Dot text is in "
+                ".source"
             ) from None
         return path
 

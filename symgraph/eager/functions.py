@@ -238,9 +238,15 @@ REDUCTIONS: dict[str, Function] = {
 
 
 def var(
-    x: Any, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: float | None = None,
-    axis: Any = None, keepdims: bool | None = None,
-) -> Any:  # fmt: skip
+    x: Any,
+    dim: Any = None,
+    unbiased: bool | None = None,
+    keepdim: bool = False,
+    *,
+    correction: float | None = None,
+    axis: Any = None,
+    keepdims: bool | None = None,
+) -> Any:
     """Return the variance over dimensions, divided by the count less 1 unless told otherwise."""
     if isinstance(dim, bool):
         dim, unbiased = None, dim
@@ -250,9 +256,15 @@ def var(
 
 
 def std(
-    x: Any, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: float | None = None,
-    axis: Any = None, keepdims: bool | None = None,
-) -> Any:  # fmt: skip
+    x: Any,
+    dim: Any = None,
+    unbiased: bool | None = None,
+    keepdim: bool = False,
+    *,
+    correction: float | None = None,
+    axis: Any = None,
+    keepdims: bool | None = None,
+) -> Any:
     """Return the square root of the variance."""
     spread = var(x, dim, unbiased, keepdim, correction=correction, axis=axis, keepdims=keepdims)
     return named(FUNCTIONS["sqrt"](spread), "StdBackward0")
@@ -472,6 +484,23 @@ _WRITTEN_OUT = (
     log_softmax, matmul, dot, outer, einsum, tensordot, addmm, reshape, permute, transpose, t, flatten, unsqueeze,
     squeeze, cat, stack, split, chunk, flip, roll, gather, index_select,
 )  # fmt: skip
+_OTHERS = (
+    "broadcast_to cbrt cumulative_sum diagonal elu expand_dims gelu leaky_relu matrix_transpose mean_squared_error moveaxis "
+    "pad permute_dims sigmoid_cross_entropy silu softmax_cross_entropy softplus stop_gradient swapaxes take take_along_axis "
+    "tile vecdot vector_norm"
+)
+
+
+def _as_it_is(name: str) -> Function:
+    def function(x: Any, *args: Any, **kwargs: Any) -> Any:
+        given = [as_tensor(arg) if isinstance(arg, np.ndarray) else arg for arg in args]
+        return FUNCTIONS[name](as_tensor(x), *given, **kwargs)
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = f"``symgraph.{name}``, which PyTorch does not have under this name."
+    return function
+
+
 _ALIASES = {
     "subtract": sub, "multiply": mul, "divide": div, "true_divide": div, "clip": clamp, "mm": matmul, "mv": matmul,
     "bmm": matmul, "inner": matmul, "concat": cat, "concatenate": cat, "view": reshape, "swapaxes": transpose,
@@ -479,6 +508,7 @@ _ALIASES = {
 }  # fmt: skip
 
 FUNCTIONS_OF_TORCH: dict[str, Function] = {
+    **{name: _as_it_is(name) for name in _OTHERS.split()},
     **ELEMENTWISE,
     **REDUCTIONS,
     **MATRIX,

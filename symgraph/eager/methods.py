@@ -28,8 +28,8 @@ Function = Callable[..., Any]
 
 _IN_PLACE = (
     "abs neg negative square floor ceil round trunc relu exp exp2 expm1 log log2 log10 log1p sin cos tan asin acos atan "
-    "sinh cosh tanh sqrt reciprocal sigmoid erf add sub subtract mul multiply div divide floor_divide remainder pow clamp "
-    "clip masked_fill where"
+    "sinh cosh tanh sqrt reciprocal sigmoid erf add sub subtract mul multiply div divide floor_divide remainder pow "
+    "clamp clip masked_fill where"
 )
 
 
@@ -109,7 +109,7 @@ def _attach_methods() -> None:
     methods: dict[str, Any] = {
         name: function
         for name, function in FUNCTIONS_OF_TORCH.items()
-        if name not in ("where", "cat", "stack", "einsum")
+        if name not in ("where", "cat", "concat", "concatenate", "stack", "einsum")
     }
     methods["where"] = lambda self, condition, other: where(condition, self, other)
     for name in _IN_PLACE.split():

@@ -273,13 +273,14 @@ def _leading_to(targets: set[BackwardNode], roots: Sequence[BackwardNode]) -> se
 
 def _observed(node: BackwardNode, cotangents: list[Cotangent | None]) -> list[Cotangent | None]:
     """Call the hooks of a node's results, and leave the gradients that were asked for on tensors."""
-    for position, cotangent in enumerate(cotangents):
-        if cotangent is None:
+    for position, arrived in enumerate(cotangents):
+        if arrived is None:
             continue
+        cotangent = arrived
         for hook in list((node.hooks or {}).get(position, {}).values()):
             replaced = hook(cotangent.value)
-            if replaced is not None:
-                cotangents[position] = cotangent = Cotangent(replaced)
+            cotangent = cotangent if replaced is None else Cotangent(replaced)
+        cotangents[position] = cotangent
         tensor = (node.retained or {}).get(position, lambda: None)()
         if tensor is not None:
             tensor._accumulate(cotangent.value, MODE.enabled)

@@ -422,7 +422,8 @@ class Tensor(Convertible):
     def __deepcopy__(self, memo: Any) -> Any:
         if self._edge is not None:
             raise EagerError(
-                "Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol at the moment."
+                "Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol at the "
+                "moment."
             )
         copied = object.__new__(type(self))
         copied._array = self._array.copy()
@@ -526,20 +527,21 @@ def backward_roots(outputs: Sequence[Tensor], gradients: Sequence[Any]) -> list[
     roots = []
     for i, (output, gradient) in enumerate(zip(outputs, gradients, strict=True)):
         edge = output._edge_of()
+        seed = gradient
         if gradient is None and edge is not None:
             if output._array.size != 1:
                 raise EagerError("grad can be implicitly created only for scalar outputs")
-            gradient = wrap(np.ones(output._array.shape, output._array.dtype))
+            seed = wrap(np.ones(output._array.shape, output._array.dtype))
         if edge is None:
             raise EagerError(f"element {i} of tensors does not require grad and does not have a grad_fn")
-        if not isinstance(gradient, Tensor):
-            raise TypeError(f"gradients can be either Tensors or None, but got {type(gradient).__name__}")
-        if gradient._array.shape != output._array.shape:
+        if not isinstance(seed, Tensor):
+            raise TypeError(f"gradients can be either Tensors or None, but got {type(seed).__name__}")
+        if seed._array.shape != output._array.shape:
             raise EagerError(
-                f"Mismatch in shape: grad_output[{i}] has a shape of {gradient.shape} and output[{i}] has a shape of "
+                f"Mismatch in shape: grad_output[{i}] has a shape of {seed.shape} and output[{i}] has a shape of "
                 f"{output.shape}."
             )
-        roots.append((edge, gradient if gradient.dtype == output.dtype else gradient.astype(output.dtype)))
+        roots.append((edge, seed if seed.dtype == output.dtype else seed.astype(output.dtype)))
     return roots
 
 
@@ -547,8 +549,8 @@ def _record(op: Op, args: tuple[Tensor, ...], attrs: tuple[Any, ...], result: Te
     for arg in args:
         if arg._stamp is not None and arg._stamp != arg._version[1]:
             raise EagerError(
-                f"{op.name}: the tensor is a view of a tensor that a recorded operation changed in place since: take the "
-                "view again"
+                f"{op.name}: the tensor is a view of a tensor that a recorded operation changed in place since: "
+                "take the view again"
             )
     if result._array.dtype.kind == "f" and any(arg._requires for arg in args):
         node = Node(op, args, attrs, tuple([arg._edge_of() for arg in args]), result)

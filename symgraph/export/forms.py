@@ -128,7 +128,7 @@ class Lowering:
     def _place(self, factor: Form) -> tuple[int, int]:
         """Return where a factor stands in a product: digits, names, powers of names, anything else."""
         base = factor.args[0] if factor.head == "power" else factor
-        group = 2 if base.head != "atom" else 0 if base.data[0][0].isdigit() else 1
+        group = 2 if base.head != "atom" else 0 if base.data[-1] == "number" else 1
         return group, self._order[factor]
 
     def scaled(self, form: Form, by: Fraction) -> Form:
@@ -182,8 +182,8 @@ class Lowering:
 
     def add(self, x: Form, y: Form) -> Form:
         """Return the sum of two forms; where one is a number everywhere, only the number is written."""
-        plain_x = self.without_ones(x) if y.rank else x
-        plain_y = self.without_ones(y) if x.rank else y
+        plain_x = self.without_ones(x) if y.rank and not self._is_diagonal(y) else x
+        plain_y = self.without_ones(y) if x.rank and not self._is_diagonal(x) else y
         rank = max(x.rank, y.rank)
         if rank and not plain_x.rank and not plain_y.rank:
             ones = next(c for f in (x, y) if (c := self.term(f).core) is not None and c.rank == rank)
@@ -206,6 +206,10 @@ class Lowering:
             inside = self.form("add", *signs, rank=rank)
             return self.product(Term(abs(a.coefficient), a.factors, a.divisors, inside))
         return self.form("add", x, y, rank=rank)
+
+    def _is_diagonal(self, x: Form) -> bool:
+        core = self.term(x).core
+        return core is not None and core.data == ("I",)
 
     def without_ones(self, x: Form) -> Form:
         """Return the number that an array has everywhere, any other array itself."""
@@ -288,15 +292,18 @@ class Lowering:
         if isinstance(value, int):
             return self.form("term", data=(Fraction(value), 0, 0))
         near = Fraction(value).limit_denominator(12)
-        if float(near) == value and abs(value) < 1e6:
+        if float(near) == value and abs(value) < 1e6 and near.denominator % 5:
             return self.form("term", data=(near, 0, 0))
         for known, text in _KNOWN.items():
             for factor in _FACTORS:
                 if math.isclose(value, known * float(factor), rel_tol=4e-16):
-                    return self.product(Term(factor, (self.atom(text),)))
+                    return self.product(Term(factor, (self._digits(text),)))
                 if math.isclose(value, float(factor) / known, rel_tol=4e-16):
-                    return self.product(Term(factor, (), (self.atom(text),)))
-        return self.scaled(self.atom(_digits(abs(value))), Fraction(-1 if value < 0 else 1))
+                    return self.product(Term(factor, (), (self._digits(text),)))
+        return self.scaled(self._digits(_digits(abs(value))), Fraction(-1 if value < 0 else 1))
+
+    def _digits(self, text: str) -> Form:
+        return self.form("atom", data=(text, "number"))
 
     def lower(self, node: Expr, shown: View, args: Sequence[Form]) -> Form:
         """Return the form of a node from those of what it shows."""

@@ -239,7 +239,7 @@ class _NumpyPrinter:
             return Piece(text, SIGN_PRECEDENCE if text.startswith("-") else ATOM)
         if value.size > _LARGEST_LITERAL:
             raise ExportError(
-                f"to_source: a constant of {value.size} numbers is too large to write out: make it a placeholder or variable"
+                f"to_source: a constant of {value.size} numbers is too large to write out: make it a placeholder"
             )
         if not value.size:
             return Piece(f"np.zeros({value.shape}, {_dtype(value.dtype)})", weight=1)
@@ -250,7 +250,8 @@ class _NumpyPrinter:
         assert op is not None
         values = range(1, 3) if op.name == "where" else range(len(pieces))
         if all(_is_bare(shown.args[i]) for i in values):
-            pieces = [self.typed(arg, piece) for arg, piece in zip(shown.args, pieces, strict=True)]
+            first = values[0]
+            pieces = [*pieces[:first], self.typed(shown.args[first], pieces[first]), *pieces[first + 1 :]]
         elif op.name == "astype":
             pieces = [self.typed(shown.args[0], pieces[0])]
         attrs: dict[str, Any] = {

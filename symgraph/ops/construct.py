@@ -158,11 +158,12 @@ def broadcast_shapes(name: str, *shapes: Shape) -> Shape:
     result = _broadcast(shapes)
     if result is None:
         shown = " and ".join(format_shape(shape) for shape in shapes)
-        raise ShapeError(at_user_line(f"{name}: shapes {shown} do not broadcast{_hint(shapes)}"))
+        raise ShapeError(at_user_line(f"{name}: shapes {shown} do not broadcast{size_hint(*shapes)}"))
     return result
 
 
-def _hint(shapes: Sequence[Shape]) -> str:
+def size_hint(*shapes: Shape) -> str:
+    """Return a reminder, for a message about shapes some of whose sizes have names."""
     symbolic = {str(size) for shape in shapes for size in shape if isinstance(size, Dim)}
     return " (sizes are equal only when they have the same name)" if symbolic else ""
 

@@ -13,7 +13,16 @@ from symgraph.arraytype import ArrayType, format_shape
 from symgraph.dims import Shape, Size
 from symgraph.errors import ShapeError, at_user_line
 from symgraph.op import FUNCTIONS, Kind, Op, public, register
-from symgraph.ops.construct import apply, as_value, broadcast_shapes, engine_of, expect_rank, normalize_axis, promote
+from symgraph.ops.construct import (
+    apply,
+    as_value,
+    broadcast_shapes,
+    engine_of,
+    expect_rank,
+    normalize_axis,
+    promote,
+    size_hint,
+)
 from symgraph.ops.elementwise import multiply
 from symgraph.ops.movement import broadcast_to, expand_dims, matrix_transpose, moveaxis, squeeze, sum_to_shape
 from symgraph.ops.reductions import sum as total
@@ -29,7 +38,7 @@ def _matmul_type(x: ArrayType, y: ArrayType) -> ArrayType:
         raise ShapeError(
             at_user_line(
                 f"matmul: shapes {format_shape(x.shape)} and {format_shape(y.shape)} do not fit: "
-                f"{x.shape[-1]} columns meet {inner} rows"
+                f"{x.shape[-1]} columns meet {inner} rows{size_hint(x.shape, y.shape)}"
             )
         )
     batch = broadcast_shapes("matmul", x.shape[:-2], y.shape[:-2])

@@ -102,7 +102,7 @@ _SUM = _reduction(
     facts=frozenset({"smooth", "linear"}), torch_name="Sum",
 )  # fmt: skip
 _MEAN = _reduction(
-    "mean", _numpy_reduction(np.mean),
+    "mean", reference.mean,
     lambda g, out, x, axes, keepdims: [
         broadcast_to(_spread(g, x, axes, keepdims) / as_value("mean", _count(x, axes), type(x), x.dtype), x.shape)
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -109,6 +110,11 @@ def det_sign(x: Array) -> Any:
 def logabsdet(x: Array) -> Any:
     """Return the logarithm of the absolute value of the determinant."""
     return np.linalg.slogdet(x)[1]
+
+
+def mean(x: Array, axes: tuple[int, ...], keepdims: bool) -> Any:
+    # As np.mean, which warns in words of its own when there is nothing to divide.
+    return np.sum(x, axes, keepdims=keepdims) / x.dtype.type(math.prod(x.shape[a] for a in axes))
 
 
 def logsumexp(x: Array, axes: tuple[int, ...], keepdims: bool) -> Any:

@@ -71,6 +71,7 @@ class Function:
     Attributes:
         name: What it is called.
         inputs, outputs: The structures it was made from.
+        updates: The new value of each variable that a call changes.
     """
 
     def __init__(
@@ -220,10 +221,11 @@ class _Signature:
 
     def python_signature(self) -> inspect.Signature:
         """Return the signature that ``help`` shows."""
-        names = []
+        names: list[str] = []
         for i, part in enumerate(self._parts):
             label = self._labels[self._starts[i]] if isinstance(part, Expr) else ""
-            names.append(label if label.isidentifier() and not iskeyword(label) else f"argument_{i + 1}")
+            shown = label if label.isidentifier() and not iskeyword(label) else f"argument_{i + 1}"
+            names.append(shown if shown not in names else f"{shown}_")
         return inspect.Signature([inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in names])
 
 

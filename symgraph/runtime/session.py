@@ -242,7 +242,8 @@ class Session:
             if isinstance(leaf, Assignment) and any(target is update for update in leaf.updates.values()):
                 return repr(leaf)
         name = self.graph.name_of(target)
-        return repr(target) if name is None else f"{name} {target!r}"
+        shown = repr(target) if name is None else f"{name} {target!r}"
+        return shown if target.location is None else f"{shown} (declared at {target.location})"
 
     def _fetchable(self, leaf: Any) -> Expr | Assignment:
         if isinstance(leaf, Assignment):

@@ -14,8 +14,68 @@ from symgraph import eager
 
 torch = pytest.importorskip("torch")
 
-UNARY = ["exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh", "asinh", "sqrt", "reciprocal", "sigmoid", "erf", "erfc", "erfinv", "lgamma", "digamma", "abs", "neg", "sign", "square", "floor", "ceil", "round", "trunc", "relu", "isnan", "isfinite", "isinf", "logical_not"]
-BINARY = ["add", "sub", "mul", "div", "pow", "maximum", "minimum", "atan2", "hypot", "logaddexp", "xlogy", "remainder", "eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or"]
+UNARY = [
+    "exp",
+    "exp2",
+    "expm1",
+    "log",
+    "log2",
+    "log10",
+    "log1p",
+    "sin",
+    "cos",
+    "tan",
+    "asin",
+    "acos",
+    "atan",
+    "sinh",
+    "cosh",
+    "tanh",
+    "asinh",
+    "sqrt",
+    "reciprocal",
+    "sigmoid",
+    "erf",
+    "erfc",
+    "erfinv",
+    "lgamma",
+    "digamma",
+    "abs",
+    "neg",
+    "sign",
+    "square",
+    "floor",
+    "ceil",
+    "round",
+    "trunc",
+    "relu",
+    "isnan",
+    "isfinite",
+    "isinf",
+    "logical_not",
+]
+BINARY = [
+    "add",
+    "sub",
+    "mul",
+    "div",
+    "pow",
+    "maximum",
+    "minimum",
+    "atan2",
+    "hypot",
+    "logaddexp",
+    "xlogy",
+    "remainder",
+    "eq",
+    "ne",
+    "lt",
+    "le",
+    "gt",
+    "ge",
+    "logical_and",
+    "logical_or",
+]
 
 
 def both(compute: Callable[..., Any], *arrays: Any, names: bool = True) -> None:
@@ -169,7 +229,7 @@ PROGRAMS: dict[str, Callable[..., Any]] = {
     "leaky relu": lambda t, x, y: t.nn.functional.leaky_relu(x - 0.5, 0.1),
     "assigned": lambda t, x, y: _assigned(x, y),
     "changed in place": lambda t, x, y: (x * 1).mul_(y).add_(1),
-}  # fmt: skip
+}
 UNNAMED = {
     "new axis": "several operations here",
     "slice": "PyTorch names the last of several slices",

@@ -129,6 +129,15 @@ def test_mask_assignment_has_a_gradient() -> None:
     assert (y.tolist(), x.grad.tolist()) == ([0.0, 4.0, 0.0], [0.0, 4.0, 0.0])
 
 
+def test_elements_replaced_by_constants_have_no_gradient() -> None:
+    x = leaf(1.0, 2.0)
+    for replace in (lambda y: y.zero_(), lambda y: y.fill_(3.0), lambda y: y.copy_(eager.ones(2))):
+        y = x * 2
+        replace(y)
+        (y + x).sum().backward()
+    assert x.grad.tolist() == [3.0, 3.0]
+
+
 def test_view_of_a_changed_tensor_is_taken_again() -> None:
     x = leaf(1.0, 2.0)
     y = x * 1

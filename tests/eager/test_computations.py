@@ -265,7 +265,7 @@ def test_own_functions() -> None:
     with sg.Graph():
         node = sg.placeholder("x", (3,))
     for own, declared, expected in (
-        (lambda x: Rectify.apply(x), sg.relu(node), [0.0, 1.0, 0.0]),
+        (Rectify.apply, sg.relu(node), [0.0, 1.0, 0.0]),
         (lambda x: Leak.apply(x, 0.05), sg.leaky_relu(node, 0.05), [0.05, 1.0, 0.05]),
     ):
         x = eager.tensor(points, requires_grad=True)

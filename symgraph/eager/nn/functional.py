@@ -135,7 +135,25 @@ def binary_cross_entropy(input: Any, target: Any, reduction: str = "mean") -> An
 
 
 __all__ = [
-    "Tensor", "binary_cross_entropy", "binary_cross_entropy_with_logits", "clone", "cross_entropy", "dropout", "elu",
-    "gelu", "l1_loss", "leaky_relu", "linear", "log_softmax", "mse_loss", "nll_loss", "one_hot", "relu", "sigmoid", "silu",
-    "softmax", "softplus", "tanh",
-]  # fmt: skip
+    "Tensor",
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
+    "clone",
+    "cross_entropy",
+    "dropout",
+    "elu",
+    "gelu",
+    "l1_loss",
+    "leaky_relu",
+    "linear",
+    "log_softmax",
+    "mse_loss",
+    "nll_loss",
+    "one_hot",
+    "relu",
+    "sigmoid",
+    "silu",
+    "softmax",
+    "softplus",
+    "tanh",
+]

@@ -78,7 +78,8 @@ class Module:
         elif name in self.__dict__.get("_parameters", {}):
             if value is not None:
                 raise TypeError(
-                    f"cannot assign '{type(value).__name__}' as parameter '{name}' (torch.nn.Parameter or None expected)"
+                    f"cannot assign '{type(value).__name__}' as parameter '{name}' "
+                    "(torch.nn.Parameter or None expected)"
                 )
             self._parameters[name] = None
         elif name in self.__dict__.get("_buffers", {}):
@@ -105,6 +106,7 @@ class Module:
         raise EagerError(f'Module [{type(self).__name__}] is missing the required "forward" function')
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Compute: ``forward``."""
         return self.forward(*args, **kwargs)
 
     def register_parameter(self, name: str, parameter: Parameter | None) -> None:

@@ -1,0 +1,17 @@
+import numpy as np
+
+
+def least_squares(X, w, y):
+    """Return (float64[], float64[d]).
+
+    Args:
+        X: float64[n,d]
+        w: float64[d]
+        y: float64[n]
+    """
+    X = np.asarray(X, np.float64)
+    w = np.asarray(w, np.float64)
+    y = np.asarray(y, np.float64)
+    n = X.shape[0]
+    t1 = X @ w - y
+    return (np.mean(t1**2.0), X.T @ (np.float64(1.0)/n*(2.0*t1)))
