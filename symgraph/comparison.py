@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from symgraph import eager
-from symgraph.gradients import gradients
 from symgraph.errors import ArgumentError, SymgraphError
 from symgraph.expr import Expr
+from symgraph.gradients import gradients
 from symgraph.graph import Graph, placeholder
 from symgraph.measure import format_seconds, race
 from symgraph.ops.reductions import sum as sum_of

@@ -22,7 +22,8 @@ class Quotient(NamedTuple):
     denominator: int
 
     def __str__(self) -> str:
-        return f"({self.numerator})//{self.denominator}"
+        numerator = str(self.numerator)
+        return f"{numerator if numerator.isidentifier() else f'({numerator})'}//{self.denominator}"
 
 
 Atom: TypeAlias = "str | Quotient"
@@ -117,7 +118,8 @@ class Dim:
     def __str__(self) -> str:
         text = ""
         for monomial, coefficient in self.terms:
-            factors = [str(atom) for atom in monomial]
+            alone = len(monomial) == 1 and coefficient == 1
+            factors = [str(atom) if alone or isinstance(atom, str) else f"({atom})" for atom in monomial]
             if abs(coefficient) != 1 or not monomial:
                 factors.insert(0, str(abs(coefficient)))
             sign = "-" if coefficient < 0 else "+" if text else ""

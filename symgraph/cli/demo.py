@@ -66,8 +66,10 @@ def demo(output: Path) -> None:
     )
     trained = [_derive_and_train(console, classifier, data) for classifier in CLASSIFIERS]
     console.print(_comparison_table([_compare(console, item, data) for item in trained]))
-    console.print("The speed-up is the engine's time over that of the static engine, the median over rounds run in turns.")
-    console.print(f"A difference is relative to the largest entry of a gradient. A step is a batch of {BATCH} images.")
+    console.print(
+        f"A step is loss and gradients of {BATCH} images. The speed-up of the static engine over another is the"
+    )
+    console.print("median over rounds run in turns; a difference is relative to the largest entry of a gradient.")
     console.print(f"\n[bold]Saved[/] in {output.resolve()}:", soft_wrap=True)
     for name, meaning in _save(output, trained).items():
         console.print(f"  {name:28}{meaning}")
@@ -95,7 +97,9 @@ def _derive_and_train(console: Console, classifier: Classifier, data: Digits) ->
         console.print(f"    {line}", markup=False, soft_wrap=True)
     with sg.Session(declared.graph) as session:
         start = time.perf_counter()
-        session.run([declared.loss, declared.accuracy], {declared.X: data.images[:BATCH], declared.Y: data.labels[:BATCH]})
+        session.run(
+            [declared.loss, declared.accuracy], {declared.X: data.images[:BATCH], declared.Y: data.labels[:BATCH]}
+        )
         gradient_function = sg.function(
             [declared.X, declared.Y],
             [declared.loss, *declared.gradients.values()],

@@ -10,11 +10,12 @@ import click
 
 import symgraph as sg
 from symgraph.cli.formula import FormulaError, parse_formula
-from symgraph.expr import Expr
 from symgraph.export.latex import latex_name
 from symgraph.export.source import LANGUAGES
+from symgraph.expr import Expr
 
 _FORMATS = ["text", "latex", "sympy", *LANGUAGES]
+_KINDS, _GROUPS = ("exact", "rounding"), ("algebra", "structure")
 _HIGHEST_ORDER = 6
 _MOST_DERIVATIVES = 200
 
@@ -68,13 +69,13 @@ def derive(formula: str, wrt: str | None, order: int, form: str, name: str) -> N
 
 def partial_derivatives(value: Expr, xs: Sequence[Expr], order: int) -> list[Expr]:
     """Return all partial derivatives of one order, in the order of ``combinations_with_replacement``."""
-    found = {(): value}
+    found: dict[tuple[Expr, ...], Expr] = {(): value}
     for depth in range(order):
         longer: dict[tuple[Expr, ...], Expr] = {}
         for taken, node in found.items():
             rest = xs[xs.index(taken[-1]) if depth else 0 :]
             for x, derivative in zip(rest, sg.gradients(node, rest, unconnected="zero"), strict=True):
-                longer[*taken, x] = sg.simplify(derivative, kinds=("exact", "rounding"), groups=("algebra", "structure"))
+                longer[*taken, x] = sg.simplify(derivative, kinds=_KINDS, groups=_GROUPS)
         found = longer
     return [found[xs_taken] for xs_taken in itertools.combinations_with_replacement(xs, order)]
 

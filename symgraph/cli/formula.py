@@ -52,7 +52,7 @@ def functions() -> Mapping[str, Callable[..., Any]]:
     found = {
         name: FUNCTIONS[name]
         for name, op in REGISTRY.items()
-        if op.kind is Kind.ELEMENTWISE and name in FUNCTIONS and name != "astype"
+        if op.kind is Kind.ELEMENTWISE and name in FUNCTIONS and not op.attributes and not name.startswith("bitwise")
     }
     return found | {name: FUNCTIONS[name] for name in ("clip", "leaky_relu", "elu") if name in FUNCTIONS}
 

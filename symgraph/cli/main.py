@@ -1,4 +1,4 @@
-"""The command ``symgraph``. A user's mistake ends with one clear line: 2 for how it was called, 1 for what went wrong."""
+"""The command ``symgraph``. A user's mistake ends with one clear message and an exit code, never a traceback."""
 
 from __future__ import annotations
 

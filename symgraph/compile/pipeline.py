@@ -35,7 +35,8 @@ class Compiled:
         self.loops = str(program)
         self._constants = [np.array(value) for _, value in program.constants]
         self._sizes = program.sizes
-        self._types = [result.dtype.type for result in program.results]
+        # Numba hands numbers back as Python's.
+        self._scalars = [(i, r.dtype.type) for i, r in enumerate(program.results) if not getattr(r, "shape", ())]
         functions = {f"function_{i + 1}": f for i, f in enumerate(program.user_functions)}
         self._kernel = native.load(self.source, cache=options.cache, cache_dir=options.cache_dir, namespace=functions)
 
@@ -46,11 +47,10 @@ class Compiled:
             values: For each input a contiguous array of just its dtype, or a scalar of that dtype.
             sizes: What the names of sizes stand for.
         """
-        results = self._kernel(*values, *self._constants, *[sizes[name] for name in self._sizes])
-        return [
-            result if isinstance(result, np.ndarray) else dtype(result)
-            for result, dtype in zip(results, self._types, strict=True)
-        ]
+        results = list(self._kernel(*values, *self._constants, *map(sizes.__getitem__, self._sizes)))
+        for i, dtype in self._scalars:
+            results[i] = dtype(results[i])
+        return results
 
 
 def plan(inputs: Sequence[Expr], outputs: Sequence[Expr], options: Options, name: str) -> LoopProgram:

@@ -124,8 +124,10 @@ class Context:
         for tensor, version, output in self._saved:
             if tensor is not None and tensor._version[0] != version:
                 raise EagerError(tensor._modified(version).message)
-            as_result = tensor is not None and output is not None and MODE.enabled and self._node is not None
-            found.append(Tensor._saved(tensor._array, tensor._version, (self._node, output)) if as_result else tensor)
+            if tensor is None or output is None or self._node is None or not MODE.enabled:
+                found.append(tensor)
+            else:
+                found.append(Tensor._saved(tensor._array, tensor._version, (self._node, output)))
         return tuple(found)
 
     def keep(self, node: FunctionNode | None, results: Sequence[Any]) -> None:

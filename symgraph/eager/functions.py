@@ -485,9 +485,9 @@ _WRITTEN_OUT = (
     squeeze, cat, stack, split, chunk, flip, roll, gather, index_select,
 )  # fmt: skip
 _OTHERS = (
-    "broadcast_to cbrt cumulative_sum diagonal elu expand_dims gelu leaky_relu matrix_transpose mean_squared_error moveaxis "
-    "pad permute_dims sigmoid_cross_entropy silu softmax_cross_entropy softplus stop_gradient swapaxes take take_along_axis "
-    "tile vecdot vector_norm"
+    "broadcast_to cbrt cumulative_sum diagonal elu expand_dims gelu leaky_relu matrix_transpose mean_squared_error "
+    "moveaxis pad permute_dims sigmoid_cross_entropy silu softmax_cross_entropy softplus stop_gradient take "
+    "take_along_axis tile vecdot vector_norm"
 )
 
 
@@ -501,7 +501,7 @@ def _as_it_is(name: str) -> Function:
     return function
 
 
-_ALIASES = {
+_ALIASES: dict[str, Function] = {
     "subtract": sub, "multiply": mul, "divide": div, "true_divide": div, "clip": clamp, "mm": matmul, "mv": matmul,
     "bmm": matmul, "inner": matmul, "concat": cat, "concatenate": cat, "view": reshape, "swapaxes": transpose,
     "ravel": flatten, "ger": outer,

@@ -27,9 +27,9 @@ from symgraph.op import FUNCTIONS, REGISTRY
 Function = Callable[..., Any]
 
 _IN_PLACE = (
-    "abs neg negative square floor ceil round trunc relu exp exp2 expm1 log log2 log10 log1p sin cos tan asin acos atan "
-    "sinh cosh tanh sqrt reciprocal sigmoid erf add sub subtract mul multiply div divide floor_divide remainder pow "
-    "clamp clip masked_fill where"
+    "abs neg negative square floor ceil round trunc relu exp exp2 expm1 log log2 log10 log1p sin cos tan asin acos "
+    "atan sinh cosh tanh sqrt reciprocal sigmoid erf add sub subtract mul multiply div divide floor_divide remainder "
+    "pow clamp clip masked_fill where"
 )
 
 

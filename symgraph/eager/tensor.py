@@ -78,7 +78,8 @@ class Tensor(Convertible):
     @property
     def dtype(self) -> np.dtype[np.generic]:
         """The element type."""
-        return self._array.dtype
+        dtype: np.dtype[np.generic] = self._array.dtype
+        return dtype
 
     @property
     def shape(self) -> Size:
@@ -104,17 +105,20 @@ class Tensor(Convertible):
             raise EagerError(f"{op.name}: {error}") from None
         if type(array) is not np.ndarray:
             array = np.asarray(array)
-        if op.kind not in _CHECKED_BY_NUMPY or array.dtype is not arrays[-1].dtype or op.name == "astype":
-            array = _of_declared_type(op, array, args, attrs)
+        kind = op.kind
         result = object.__new__(Tensor)
-        result._array = array
-        if op.kind is Kind.MOVEMENT and len(args) == 1 and shares_memory(array, arrays[0]):
+        result._version = [0, 0]
+        if kind is _ELEMENTWISE:
+            if array.dtype is not arrays[-1].dtype or op.name == "astype":
+                array = _of_declared_type(op, array, args, attrs)
+        elif kind is not _MOVEMENT or array.dtype is not arrays[0].dtype:
+            array = _of_declared_type(op, array, args, attrs)
+            if kind is Kind.CUSTOM and any(array is a or shares_memory(array, a) for a in arrays):
+                array = array.copy()
+        elif len(args) == 1 and shares_memory(array, arrays[0]):
             result._version = args[0]._version
             result._stamp = result._version[1]
-        else:
-            result._version = [0, 0]
-            if op.kind is Kind.CUSTOM and any(array is a or shares_memory(array, a) for a in arrays):
-                result._array = array.copy()
+        result._array = array
         if MODE.enabled:
             for arg in args:
                 if arg._requires or arg._stamp is not None:
@@ -353,7 +357,7 @@ class Tensor(Convertible):
     def _in_place(self, compute: Callable[[Tensor], Tensor]) -> Self:
         """Replace the elements by what an operation returns, and the history by the operation's."""
         self._check_in_place()
-        before = self
+        before: Tensor = self
         if MODE.enabled:  # the rule of this very operation may read the elements as they were
             before = wrap(self._array.copy())
             before._edge, before._requires = self._edge, self._requires
@@ -407,6 +411,11 @@ class Tensor(Convertible):
                 f"shape {list(self._array[plain].shape)}"
             ) from None
         self._version[0] += 1
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        """Take NumPy's scalars as Python's numbers, which leave the dtype of a tensor alone."""
+        plain = [x.item() if isinstance(x, np.generic) else x for x in inputs]
+        return super().__array_ufunc__(ufunc, method, *plain, **kwargs)
 
     def __hash__(self) -> int:
         return id(self) >> 4
@@ -558,6 +567,7 @@ def _record(op: Op, args: tuple[Tensor, ...], attrs: tuple[Any, ...], result: Te
         result._requires = True
 
 
+_ELEMENTWISE, _MOVEMENT = Kind.ELEMENTWISE, Kind.MOVEMENT
 _CHECKED_BY_NUMPY = {Kind.ELEMENTWISE, Kind.MOVEMENT, Kind.REDUCE, Kind.SCAN}
 _declared: dict[tuple[Any, ...], np.dtype[np.generic]] = {}
 

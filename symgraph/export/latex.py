@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 
 from symgraph.dims import Dim, names
-from symgraph.export.forms import Form, Lowering
+from symgraph.export.forms import Form, Forms
+from symgraph.export.lowering import lower, lower_leaf
 from symgraph.export.naming import identifier
 from symgraph.export.printing import Piece, View, assemble, slice_texts, view
 from symgraph.export.text import given_outputs
@@ -44,9 +45,9 @@ def to_latex(e: Expr | Sequence[Expr] | Mapping[str, Expr]) -> str:
         \frac{1}{n} \left\| X w - y \right\|^{2}
     """
     outputs, labels = given_outputs(e)
-    lowering = Lowering(_namer(outputs))
-    forms = _lower(outputs, lowering)
-    taken = lowering.names()
+    algebra = Forms(_namer(outputs))
+    forms = _lower(outputs, algebra)
+    taken = algebra.names()
     free = (name for i in itertools.count(1) if (name := f"t_{{{i}}}") not in taken)
     lines, pieces = assemble(
         forms,
@@ -103,7 +104,7 @@ def _namer(outputs: Sequence[Expr]) -> Callable[[object], str]:
     return lambda key: found[key]
 
 
-def _lower(outputs: Sequence[Expr], lowering: Lowering) -> list[Form]:
+def _lower(outputs: Sequence[Expr], algebra: Forms) -> list[Form]:
     forms: dict[Expr, Form] = {}
     views: dict[Expr, View] = {}
     pending: list[tuple[Expr, bool]] = [(output, False) for output in reversed(outputs)]
@@ -112,10 +113,10 @@ def _lower(outputs: Sequence[Expr], lowering: Lowering) -> list[Form]:
         if node in forms:
             continue
         if node.op.kind is Kind.LEAF:
-            forms[node] = lowering.leaf(node)
+            forms[node] = lower_leaf(algebra, node)
         elif ready:
             shown = views.pop(node)
-            forms[node] = lowering.lower(node, shown, [forms[arg] for arg in shown.args])
+            forms[node] = lower(algebra, node, shown, [forms[arg] for arg in shown.args])
         else:
             views[node] = view(node)
             pending.append((node, True))
@@ -323,6 +324,7 @@ _WRITERS: Mapping[str, Callable[[Form, list[Piece]], Piece]] = {
     "term": _term,
     "group": lambda form, pieces: pieces[0],
     "same": lambda form, pieces: pieces[0],
+    "iverson": lambda form, pieces: Piece(rf"\left[{pieces[0].text}\right]", _ATOM, 1),
     "ones": lambda form, pieces: Piece(r"\mathbf{1}"),
     "add": _add,
     "matmul": _matmul,

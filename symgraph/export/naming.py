@@ -7,7 +7,7 @@ import keyword
 import re
 from collections.abc import Iterable
 
-from symgraph.dims import Quotient, Size
+from symgraph.dims import Dim, Quotient, Size
 
 SUM_PRECEDENCE, PRODUCT_PRECEDENCE, SIGN_PRECEDENCE, POWER_PRECEDENCE, ATOM = 12, 13, 14, 15, 100
 
@@ -83,3 +83,22 @@ def shape_text(shape: Iterable[Size], rename: dict[str, str] | None = None) -> s
     """Return a shape as a Python tuple."""
     sizes = [size_text(size, rename)[0] for size in shape]
     return f"({sizes[0]},)" if len(sizes) == 1 else f"({', '.join(sizes)})"
+
+
+def solved_size(size: Dim, name: str, place: str, rename: dict[str, str]) -> str | None:
+    """Return what a name that occurs linearly in a size stands for, where ``place`` is that size; else None."""
+    linear = [(m, c) for m, c in size.terms if name in m]
+    quotients = any(not isinstance(atom, str) for monomial, _ in size.terms for atom in monomial)
+    if quotients or len(linear) != 1 or linear[0][0].count(name) != 1:
+        return None
+    monomial, coefficient = linear[0]
+    rest = size - Dim((linear[0],))
+    factor = Dim(((tuple(a for a in monomial if a != name), coefficient),)) if len(monomial) > 1 else coefficient
+    text = place
+    if rest != 0:
+        shown, precedence = size_text(rest, rename)
+        text += f" - {shown if precedence > SUM_PRECEDENCE else f'({shown})'}"
+    if factor == 1:
+        return text
+    divisor, precedence = size_text(factor, rename)
+    return f"{f'({text})' if rest != 0 else text}//{divisor if precedence == ATOM else f'({divisor})'}"

@@ -9,7 +9,8 @@ import numpy as np
 
 from symgraph.dims import Dim, Size, names
 from symgraph.errors import ExportError
-from symgraph.export.naming import ATOM, SIGN_PRECEDENCE, SUM_PRECEDENCE, Names, shape_text, size_text
+from symgraph.export.naming import ATOM, SIGN_PRECEDENCE, Names, shape_text, size_text, solved_size
+from symgraph.export.numpy_vocabulary import ELEMENTWISE, HELPERS
 from symgraph.export.printing import (
     Piece,
     View,
@@ -28,55 +29,6 @@ _LIMIT = 60
 _WIDTH = 100
 _LARGEST_LITERAL = 1000
 
-_HELPERS = {
-    "leaky_relu": "def _leaky_relu(x, slope):\n    return np.where(x > 0, x, x * slope)\n",
-    "elu": "def _elu(x, alpha):\n    return np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))\n",
-    "gelu": "def _gelu(x):\n    return x * special.ndtr(x)\n",
-    "silu": "def _silu(x):\n    return x * special.expit(x)\n",
-    "exclusive_prod": '''def _exclusive_prod(x, axis):
-    """Return, for each element, the product of all others along the axis."""
-    moved = np.moveaxis(x, axis, -1)
-    one = np.ones((*moved.shape[:-1], min(moved.shape[-1], 1)), x.dtype)
-    before = np.concatenate([one, np.cumprod(moved[..., :-1], -1)], -1)
-    after = np.concatenate([np.cumprod(moved[..., :0:-1], -1)[..., ::-1], one], -1)
-    return np.moveaxis(before * after, -1, axis)
-''',
-    "place": '''def _place(x, shape, index):
-    """Return zeros of the shape, with x at the index."""
-    out = np.zeros(shape, x.dtype)
-    out[index] = x
-    return out
-''',
-    "scatter_add": '''def _scatter_add(base, updates, indices, axes):
-    """Return a copy of base, with updates added at the indices along the axes."""
-    out = np.array(base)
-    np.add.at(np.moveaxis(out, axes, range(len(axes))), indices, updates)
-    return out
-''',
-    "scatter_set": '''def _scatter_set(base, updates, indices, axes):
-    """Return a copy of base, with updates put at the indices along the axes."""
-    out = np.array(base)
-    np.moveaxis(out, axes, range(len(axes)))[indices] = updates
-    return out
-''',
-    "solve_triangular": '''def _solve_triangular(a, b, lower, transposed):
-    """Return the solution of a system whose matrix is one triangle of a."""
-    triangle = np.tril(a) if lower else np.triu(a)
-    return np.linalg.solve(np.swapaxes(triangle, -1, -2) if transposed else triangle, b)
-''',
-}
-_ELEMENTWISE = {
-    "softplus": "np.logaddexp({0}, 0)",
-    "relu": "np.maximum({0}, 0)",
-    "leaky_relu": "_leaky_relu({0}, {1})",
-    "elu": "_elu({0}, {1})",
-    "gelu": "_gelu({0})",
-    "silu": "_silu({0})",
-    "polygamma": "special.polygamma({order}, {0})",
-    "clip": "np.minimum(np.maximum({0}, {1}), {2})",
-    "astype": "{0}.astype({dtype})",
-    "logical_not": "~{0}",
-}
 _OPERATORS = frozenset(
     ["**", "/", "//", "%", "+", "-", "*", "==", "!=", "<", "<=", ">", ">=", "&", "|", "^", "<<", ">>", "~"]
 )
@@ -107,7 +59,7 @@ def emit_numpy(outputs: list[Expr], inputs: list[Expr], name: str, several: bool
     text = f"def {name}({', '.join(printer.parameters.values())}):\n"
     text += _docstring(printer, outputs, several)
     text += "".join(f"    {line}\n" for line in body) + _return(results, several)
-    helpers = [_HELPERS[helper] for helper in sorted(printer.helpers)]
+    helpers = [HELPERS[helper] for helper in sorted(printer.helpers)]
     code = "\n\n".join([*helpers, text])
     imports = "import numpy as np\n" + ("from scipy import special\n" if "special." in code else "")
     return f"{imports}\n\n{code}"
@@ -149,7 +101,7 @@ def _size_lines(printer: _NumpyPrinter, inputs: Sequence[Expr]) -> list[str]:
         unknown = names(size) - known
         if len(unknown) == 1 and isinstance(size, Dim):
             (name,) = unknown
-            text = _solved(printer, size, name, place)
+            text = solved_size(size, name, place, printer.sizes)
             if text is not None:
                 lines.append(f"{printer.sizes[name]} = {text}")
                 known.add(name)
@@ -159,28 +111,9 @@ def _size_lines(printer: _NumpyPrinter, inputs: Sequence[Expr]) -> list[str]:
     return lines
 
 
-def _solved(printer: _NumpyPrinter, size: Dim, name: str, place: str) -> str | None:
-    """Return the value of a name that occurs linearly in a size, as text."""
-    linear = [(m, c) for m, c in size.terms if name in m]
-    quotients = any(not isinstance(atom, str) for monomial, _ in size.terms for atom in monomial)
-    if quotients or len(linear) != 1 or linear[0][0].count(name) != 1:
-        return None
-    monomial, coefficient = linear[0]
-    rest = size - Dim((linear[0],))
-    factor = Dim(((tuple(a for a in monomial if a != name), coefficient),)) if len(monomial) > 1 else coefficient
-    text = place
-    if rest != 0:
-        shown, precedence = size_text(rest, printer.sizes)
-        text += f" - {shown if precedence > SUM_PRECEDENCE else f'({shown})'}"
-    if factor == 1:
-        return text
-    divisor, precedence = size_text(factor, printer.sizes)
-    return f"{f'({text})' if rest != 0 else text}//{divisor if precedence == ATOM else f'({divisor})'}"
-
-
 class _NumpyPrinter:
     def __init__(self, outputs: Sequence[Expr], inputs: Sequence[Expr], name: str) -> None:
-        self.names = Names({*_RESERVED, name, *(f"_{helper}" for helper in _HELPERS)})
+        self.names = Names({*_RESERVED, name, *(f"_{helper}" for helper in HELPERS)})
         self.parameters = {node: self.names.claim(_wanted(node)) for node in inputs}
         nodes = topological(outputs, stop=set(inputs))
         found = {name for node in [*nodes, *inputs] for size in node.shape for name in names(size)}
@@ -257,9 +190,9 @@ class _NumpyPrinter:
         attrs: dict[str, Any] = {
             key: _dtype(value) if isinstance(value, np.dtype) else value for key, value in shown.attrs.items()
         }
-        template = _ELEMENTWISE.get(op.name)
+        template = ELEMENTWISE.get(op.name)
         if template is not None:
-            self.helpers |= {op.name} & _HELPERS.keys()
+            self.helpers |= {op.name} & HELPERS.keys()
             return combine(template, 14 if template == "~{0}" else ATOM, pieces, True, **attrs)
         if op.text is not None and _is_operator(op.text):
             return combine(op.text, op.precedence, pieces)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 from collections.abc import Callable, Mapping, Sequence
 
 from symgraph.errors import ExportError
@@ -61,7 +62,7 @@ def to_source(
     emit = LANGUAGES.get(language)
     if emit is None:
         raise ExportError(f"to_source: the language {language!r} is not known: use {', '.join(sorted(LANGUAGES))}")
-    if not name.isidentifier():
+    if not name.isidentifier() or keyword.iskeyword(name):
         raise ExportError(f"to_source: {name!r} is not a name for a function")
     nodes, _ = given_outputs(outputs)
     parameters = _inputs(nodes, inputs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, Protocol
 
@@ -68,6 +68,7 @@ class Computation:
         self.variables = tuple(node for node in order if node.op is VARIABLE and node not in given)
         _check_sizes(name, order, inputs)
         self._requirements = [node for node in order if node not in given and _has_requirement(node)]
+        self._sizes_fit = _sizes_fit(self._requirements)
         self._written = tuple(updates)
         self._count = len(outputs)
         needed = set(order)
@@ -112,7 +113,7 @@ class Computation:
             SizeError: an operation's requirement does not hold for these sizes.
         """
         admitted, sizes = self._admit(*values)
-        if self._requirements:
+        if self._sizes_fit is not None and not self._sizes_fit(**sizes):
             check_requirements(self._requirements, sizes)
         if self._passed is not None:
             admitted = [admitted[i] for i in self._passed]
@@ -233,6 +234,20 @@ def _sizes_in(attribute: Any) -> Iterator[Dim]:
     elif isinstance(attribute, tuple):
         for item in attribute:
             yield from _sizes_in(item)
+
+
+def _sizes_fit(nodes: Sequence[Expr]) -> Callable[..., bool] | None:
+    """Return a test of what nodes require of sizes, written out: a loop over them costs more than small programs."""
+    required = {
+        f"{requirement.size} {requirement.relation}": dims.names(requirement.size)
+        for node in nodes
+        for requirement in node.op.requires(*[arg.type for arg in node.args], *node.attrs)  # type: ignore[misc]
+    }
+    if not required:
+        return None
+    names = sorted(frozenset().union(*required.values()))
+    test: Callable[..., bool] = eval(f"lambda {', '.join([*names, '**_'])}: {' and '.join(required)}")
+    return test
 
 
 def _has_requirement(node: Expr) -> bool:

@@ -14,7 +14,7 @@ def write_dot(scene: Scene, title: str) -> str:
     lines = [
         "digraph symgraph {",
         f'  graph [rankdir=TB, nodesep=0.3, ranksep=0.45, fontname="Helvetica", bgcolor=white, label={_quote(title)}];',
-        f'  node [shape=box, style="filled,rounded", fontname="Helvetica", fontsize=12, fontcolor="{TEXT}", height=0.3];',
+        f'  node [shape=box, style="filled,rounded", fontname="Helvetica", fontsize=12, fontcolor="{TEXT}"];',
         f'  edge [color="{LINE}", fontcolor="{FAINT}", fontname="Helvetica", fontsize=9, arrowsize=0.6];',
     ]
     numbered = sorted(enumerate(scene.boxes), key=lambda item: (item[1].scope, item[0]))

@@ -7,6 +7,7 @@ arrows that cross layers, the order within a layer by barycentres, then position
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -53,7 +54,7 @@ def lay_out(sizes: Sequence[tuple[float, float]], arrows: Sequence[Arrow]) -> La
     above: list[list[int]] = [[] for _ in layers]
     below: list[list[int]] = [[] for _ in layers]
     for chain in chains:
-        for tail, head in zip(chain, chain[1:], strict=False):
+        for tail, head in itertools.pairwise(chain):
             above[head].append(tail)
             below[tail].append(head)
     rows = _ordered(layers, above, below)
@@ -136,7 +137,7 @@ def _apart(wished: Sequence[float], widths: Sequence[float]) -> list[float]:
     With the gaps subtracted this is isotonic regression, which pooling adjacent violators solves.
     """
     offsets = [0.0]
-    for left, right in zip(widths, widths[1:], strict=False):
+    for left, right in itertools.pairwise(widths):
         offsets.append(offsets[-1] + (left + right) / 2 + _GAP)
     pools: list[tuple[float, int]] = []
     for wish, offset in zip(wished, offsets, strict=True):

@@ -93,10 +93,11 @@ def graph(
         >>> sg.view.graph(sg.sum(2 * x))
         <Picture of 3 nodes>
     """
+    labels: list[str | None]
     if isinstance(outputs, Mapping):
         labels, nodes = list(outputs), list(outputs.values())
     else:
-        nodes = list(outputs) if isinstance(outputs, list | tuple) else [outputs]
+        nodes = [outputs] if isinstance(outputs, Expr) or not isinstance(outputs, Sequence) else list(outputs)
         labels = [None] * len(nodes)
     for node in nodes:
         if not isinstance(node, Expr):
@@ -114,7 +115,9 @@ def _run_graphviz(text: str, form: str) -> bytes:
         raise ExportError(
             f"a picture as {form} needs the program dot of Graphviz (https://graphviz.org/download); .svg does not"
         )
-    run = subprocess.run([program, f"-T{form}"], input=text.encode(), capture_output=True, timeout=_SECONDS, check=False)
+    run = subprocess.run(
+        [program, f"-T{form}"], input=text.encode(), capture_output=True, timeout=_SECONDS, check=False
+    )
     if run.returncode:
         raise ExportError(f"Graphviz failed: {run.stderr.decode(errors='replace').strip()}")
     return run.stdout

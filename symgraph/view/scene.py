@@ -56,7 +56,7 @@ def make_scene(outputs: Sequence[Expr], labels: Sequence[str | None], limit: int
     kept = _nearest(outputs, limit) if len(order) > limit else set(order)
     shown = [node for node in order if node in kept]
     number = {node: i for i, node in enumerate(shown)}
-    names = {node: label for node, label in zip(outputs, labels, strict=True)}
+    names = dict(zip(outputs, labels, strict=True))
     scopes = _scopes(shown)
     given = {node: name for node in shown if isinstance(node.graph, Graph) for name in _names_of(node)}
     wanted = set(outputs)

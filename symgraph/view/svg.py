@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from xml.sax.saxutils import escape
 
@@ -29,10 +30,10 @@ def write_svg(scene: Scene, title: str) -> str:
     height = layout.height + 2 * _MARGIN + 2 * _LINE_HEIGHT + (_LINE_HEIGHT if title else 0)
     shift = (width - 2 * _MARGIN - layout.width) / 2
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" '
-        f'viewBox="0 0 {width:.0f} {height:.0f}" font-family="{FONT}" font-size="12">',
-        '<defs><marker id="arrow" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="7" markerHeight="7" '
-        f'orient="auto"><path d="M0,1 L10,5 L0,9 z" fill="{LINE}"/></marker></defs>',
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}"',
+        f'  viewBox="0 0 {width:.0f} {height:.0f}" font-family="{FONT}" font-size="12">',
+        '<defs><marker id="arrow" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="7" markerHeight="7"',
+        f'  orient="auto"><path d="M0,1 L10,5 L0,9 z" fill="{LINE}"/></marker></defs>',
         '<rect width="100%" height="100%" fill="#ffffff"/>',
         f'<g transform="translate({_MARGIN + shift:.1f},{_MARGIN:.1f})">',
         *frames.values(),
@@ -53,8 +54,7 @@ def _size(box: Box) -> tuple[float, float]:
 
 def _text(x: float, y: float, text: str, colour: str, size: int, anchor: str = "middle") -> str:
     return (
-        f'<text x="{x:.1f}" y="{y:.1f}" fill="{colour}" font-size="{size}" '
-        f'text-anchor="{anchor}">{escape(text)}</text>'
+        f'<text x="{x:.1f}" y="{y:.1f}" fill="{colour}" font-size="{size}" text-anchor="{anchor}">{escape(text)}</text>'
     )
 
 
@@ -93,7 +93,7 @@ def _arrows(scene: Scene, layout: Layout) -> list[str]:
 
 def _curve(points: Sequence[Point]) -> str:
     text = f"M{points[0].x:.1f},{points[0].y:.1f}"
-    for here, there in zip(points, points[1:], strict=False):
+    for here, there in itertools.pairwise(points):
         middle = (here.y + there.y) / 2
         text += f" C{here.x:.1f},{middle:.1f} {there.x:.1f},{middle:.1f} {there.x:.1f},{there.y:.1f}"
     return text

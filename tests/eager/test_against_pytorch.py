@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable
 from types import ModuleType
@@ -252,30 +253,34 @@ def test_programs(name: str) -> None:
 def test_random_programs() -> None:
     """Chains of operations chosen at random, with reuse, broadcasting and reductions."""
     for seed in range(40):
-        both(
-            lambda engine, *leaves, seed=seed: _random_program(np.random.default_rng(seed), leaves),
-            sample(2, 3),
-            sample(3),
-            sample(1),
-        )
+        program = functools.partial(_random_program, seed)
+        both(lambda engine, *leaves, program=program: program(leaves), sample(2, 3), sample(3), sample(1))
 
 
-def _random_program(rng: np.random.Generator, leaves: tuple[Any, ...]) -> Any:
-    unary = [
-        lambda x: x.sin(),
-        lambda x: x.tanh(),
-        lambda x: x.exp(),
-        lambda x: (x * x + 1).log(),
-        lambda x: -x,
-        lambda x: x.sigmoid(),
-    ]
-    unary += [lambda x: x.sum(0, keepdim=True), lambda x: x.mean(-1, keepdim=True), lambda x: x.relu(), lambda x: x**3]
-    binary = [lambda x, y: x + y, lambda x, y: x * y, lambda x, y: x - 2 * y, lambda x, y: x / (y * y + 1)]
+_STEPS: list[tuple[int, Callable[..., Any]]] = [
+    (1, lambda x: x.sin()),
+    (1, lambda x: x.tanh()),
+    (1, lambda x: x.exp()),
+    (1, lambda x: (x * x + 1).log()),
+    (1, lambda x: -x),
+    (1, lambda x: x.sigmoid()),
+    (1, lambda x: x.sum(0, keepdim=True)),
+    (1, lambda x: x.mean(-1, keepdim=True)),
+    (1, lambda x: x.relu()),
+    (1, lambda x: x**3),
+    (2, lambda x, y: x + y),
+    (2, lambda x, y: x * y),
+    (2, lambda x, y: x - 2 * y),
+    (2, lambda x, y: x / (y * y + 1)),
+]
+
+
+def _random_program(seed: int, leaves: tuple[Any, ...]) -> Any:
+    rng = np.random.default_rng(seed)
     values = list(leaves)
     for _ in range(12):
-        first, second = (values[i] for i in rng.integers(0, len(values), 2))
-        chosen = int(rng.integers(0, len(unary) + len(binary)))
-        made = unary[chosen](first) if chosen < len(unary) else binary[chosen - len(unary)](first, second)
+        arity, step = _STEPS[rng.integers(0, len(_STEPS))]
+        made = step(*[values[i] for i in rng.integers(0, len(values), arity)])
         values.append(made.tanh())
     total = values[0].sum()
     for value in values[1:]:
@@ -292,17 +297,11 @@ def test_promotion() -> None:
     samples += [lambda t, v=value: v for value in (True, 3, 2.5)]
     checked = 0
     for first, second in itertools.product(samples, samples):
-        for operation in ("add", "mul", "true_divide"):
+        for compute in (lambda a, b: a + b, lambda a, b: a * b, lambda a, b: a / b):
             left, right = first(torch), second(torch)
             if not (isinstance(left, torch.Tensor) or isinstance(right, torch.Tensor)):
                 continue
-            operator = {"add": "__add__", "mul": "__mul__", "true_divide": "__truediv__"}[operation]
-            expected = {
-                "__add__": lambda a, b: a + b,
-                "__mul__": lambda a, b: a * b,
-                "__truediv__": lambda a, b: a / b,
-            }[operator]
-            ours, theirs = expected(first(eager), second(eager)), expected(left, right)
+            ours, theirs = compute(first(eager), second(eager)), compute(left, right)
             assert (ours.dtype.name, ours.tolist()) == (str(theirs.dtype).removeprefix("torch."), theirs.tolist())
             checked += 1
     assert checked == 3 * (15 * 15 - 9)
@@ -313,23 +312,50 @@ def test_integers_become_float32(function: str) -> None:
     both(lambda engine, x: getattr(engine, function)(x), np.array([1, 2, 3]))
 
 
-def test_made_tensors() -> None:
-    makers: list[Callable[[ModuleType], Any]] = [
-        lambda t: t.tensor(3), lambda t: t.tensor(3.0), lambda t: t.tensor([True, False]), lambda t: t.tensor([[1, 2.5]]),
-        lambda t: t.tensor(np.float64(1.5)), lambda t: t.tensor(np.arange(3, dtype="int32")), lambda t: t.tensor([]),
-        lambda t: t.tensor([t.tensor(1.0), t.tensor(2.0)]), lambda t: t.tensor([1, 2], dtype=t.float64),
-        lambda t: t.zeros(2, 3), lambda t: t.zeros((2, 3), dtype=t.int64), lambda t: t.ones(()), lambda t: t.full((2,), 7),
-        lambda t: t.full((2,), 0.5), lambda t: t.arange(5), lambda t: t.arange(1, 2, 0.25), lambda t: t.arange(5.0),
-        lambda t: t.linspace(0, 1, 4), lambda t: t.eye(2), lambda t: t.eye(2, 3), lambda t: t.ones_like(t.zeros(2)),
-        lambda t: t.zeros_like(t.arange(3)), lambda t: t.as_tensor([1.0]), lambda t: t.from_numpy(np.ones(2)),
-        lambda t: t.tensor(1.5).long(), lambda t: t.arange(3).float(), lambda t: t.arange(3).double() / 3,
-        lambda t: t.nn.functional.one_hot(t.tensor([0, 2]), 3), lambda t: t.tensor([3, 1, 2]).argmax(),
-        lambda t: t.tensor([[3.0, 1.0]]).argmax(dim=1, keepdim=True), lambda t: t.tensor([1, 2, 3]).sum(),
-        lambda t: t.tensor([True, True]).sum(), lambda t: t.tensor([1, 2]) == t.tensor([1, 3]), lambda t: ~t.tensor([True]),
-        lambda t: t.tensor([1, 2, 3])[t.tensor([True, False, True])], lambda t: t.tensor([5, 3]) // 2, lambda t: 7 % t.tensor([4]),
-    ]  # fmt: skip
-    for make in makers:
-        assert repr(make(eager)) == repr(make(torch))
+MADE: dict[str, Callable[[ModuleType], Any]] = {
+    "integer": lambda t: t.tensor(3),
+    "float": lambda t: t.tensor(3.0),
+    "booleans": lambda t: t.tensor([True, False]),
+    "mixed list": lambda t: t.tensor([[1, 2.5]]),
+    "NumPy scalar": lambda t: t.tensor(np.float64(1.5)),
+    "NumPy array": lambda t: t.tensor(np.arange(3, dtype="int32")),
+    "nothing": lambda t: t.tensor([]),
+    "list of tensors": lambda t: t.tensor([t.tensor(1.0), t.tensor(2.0)]),
+    "dtype": lambda t: t.tensor([1, 2], dtype=t.float64),
+    "zeros": lambda t: t.zeros(2, 3),
+    "integer zeros": lambda t: t.zeros((2, 3), dtype=t.int64),
+    "one": lambda t: t.ones(()),
+    "full of integers": lambda t: t.full((2,), 7),
+    "full of floats": lambda t: t.full((2,), 0.5),
+    "arange": lambda t: t.arange(5),
+    "arange of floats": lambda t: t.arange(1, 2, 0.25),
+    "linspace": lambda t: t.linspace(0, 1, 4),
+    "eye": lambda t: t.eye(2, 3),
+    "ones like": lambda t: t.ones_like(t.zeros(2)),
+    "zeros like": lambda t: t.zeros_like(t.arange(3)),
+    "as tensor": lambda t: t.as_tensor([1.0]),
+    "from numpy": lambda t: t.from_numpy(np.ones(2)),
+    "long": lambda t: t.tensor(1.5).long(),
+    "float of integers": lambda t: t.arange(3).float(),
+    "double": lambda t: t.arange(3).double() / 3,
+    "one-hot": lambda t: t.nn.functional.one_hot(t.tensor([0, 2]), 3),
+    "argmax": lambda t: t.tensor([3, 1, 2]).argmax(),
+    "argmax of rows": lambda t: t.tensor([[3.0, 1.0]]).argmax(dim=1, keepdim=True),
+    "sum of integers": lambda t: t.tensor([1, 2, 3]).sum(),
+    "sum of booleans": lambda t: t.tensor([True, True]).sum(),
+    "equality": lambda t: t.tensor([1, 2]) == t.tensor([1, 3]),
+    "not": lambda t: ~t.tensor([True]),
+    "masked": lambda t: t.tensor([1, 2, 3])[t.tensor([True, False, True])],
+    "floor division": lambda t: t.tensor([5, 3]) // 2,
+    "remainder of a number": lambda t: 7 % t.tensor([4]),
+    "NumPy scalar times tensor": lambda t: t.ones(2) * np.float64(2),
+    "shape": lambda t: (t.ones(2, 3).shape, t.ones(2, 3).size(1), t.ones(2, 3).numel(), t.ones(2, 3).dim()),
+}
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_made_tensors(name: str) -> None:
+    assert repr(MADE[name](eager)) == repr(MADE[name](torch))
 
 
 def test_printing() -> None:
@@ -363,8 +389,15 @@ def _printed_sample(rng: np.random.Generator, kind: int, shape: tuple[int, ...])
     )[kind]  # fmt: skip
 
 
+def _twice(t: ModuleType) -> None:
+    x = t.ones(1, requires_grad=True)
+    y = x * x
+    y.backward()
+    y.backward()
+
+
 ERRORS: dict[str, Callable[[ModuleType], Any]] = {
-    "second pass": lambda t: _twice(t),
+    "second pass": _twice,
     "not a scalar": lambda t: (t.ones(2, requires_grad=True) * 2).backward(),
     "not recorded": lambda t: t.ones(1).backward(),
     "integer leaf": lambda t: t.tensor(1, requires_grad=True),
@@ -387,13 +420,6 @@ ERRORS: dict[str, Callable[[ModuleType], Any]] = {
     "no axis to count": lambda t: len(t.tensor(1.0)),
     "state that does not fit": lambda t: t.nn.Linear(1, 1).load_state_dict({"weight": t.ones(1, 1)}),
 }
-
-
-def _twice(t: ModuleType) -> None:
-    x = t.ones(1, requires_grad=True)
-    y = x * x
-    y.backward()
-    y.backward()
 
 
 @pytest.mark.parametrize("name", ERRORS)

@@ -292,8 +292,8 @@ SLIPS: dict[tuple[int, int], Slip] = {
         error="element 0 of tensors does not require grad and does not have a grad_fn",
     ),
     (0, 8): Slip(
-        "goes on with the x of the block before, which has two elements: z.backward() needs a scalar, so PyTorch raises; "
-        "with a scalar x it prints 2y, as stated",
+        "goes on with the x of the block before, which has two elements: z.backward() needs a scalar, so PyTorch "
+        "raises; with a scalar x it prints 2y, as stated",
         error="grad can be implicitly created only for scalar outputs",
     ),
     (1, 1): Slip(
@@ -305,7 +305,8 @@ SLIPS: dict[tuple[int, int], Slip] = {
         stated=(("<MulBackward>", "<MulBackward0>"), ("<MeanBackward1>", "<MeanBackward0>")),
     ),
     (1, 7): Slip(
-        "states 5.5, as if the 4.5 of the block before were still there; the block makes a new x, whose gradient starts anew",
+        "states 5.5, as if the 4.5 of the block before were still there; the block makes a new x, whose gradient "
+        "starts anew",
         stated=(("5.5000, 5.5000", "1., 1."),),
     ),
     (1, 8): Slip("a name from PyTorch 0.4 to 1.1", stated=(("<ViewBackward>", "<ViewBackward0>"),)),

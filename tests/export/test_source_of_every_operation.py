@@ -162,8 +162,9 @@ def test_errors_name_what_is_wrong() -> None:
         sg.to_source(x * y, inputs=[x])
     with pytest.raises(ExportError, match="sizes m, n"):
         sg.to_source(sg.reshape(x, ("n", "m")))
-    with pytest.raises(ExportError, match="not a name"):
-        sg.to_source(x, name="2")
+    for name in ("2", "class"):
+        with pytest.raises(ExportError, match="not a name"):
+            sg.to_source(x, name=name)
     with pytest.raises(ExportError, match="too large"):
         sg.to_source(y * np.arange(2000.0))
 

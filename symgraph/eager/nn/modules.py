@@ -74,7 +74,8 @@ class Module:
             self.__dict__.pop(name, None)
             self._parameters.pop(name, None)
             self._modules.pop(name, None)
-            (self._parameters if isinstance(value, Parameter) else self._modules)[name] = value  # type: ignore[index]
+            table: dict[str, Any] = self._parameters if isinstance(value, Parameter) else self._modules
+            table[name] = value
         elif name in self.__dict__.get("_parameters", {}):
             if value is not None:
                 raise TypeError(
@@ -95,9 +96,10 @@ class Module:
         raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
 
     def __delattr__(self, name: str) -> None:
-        for table in (self._parameters, self._modules, self._buffers):
+        tables: list[dict[str, Any]] = [self._parameters, self._modules, self._buffers]
+        for table in tables:
             if name in table:
-                del table[name]  # type: ignore[attr-defined]
+                del table[name]
                 return
         object.__delattr__(self, name)
 
