@@ -13,6 +13,7 @@ from symgraph.errors import DifferentiationError, at_user_line
 from symgraph.expr import PLACEHOLDER, Expr, make_leaf, topological
 from symgraph.gradients import gradients
 from symgraph.op import REGISTRY, Kind
+from symgraph.ops.construct import cast
 from symgraph.ops.contraction import einsum
 from symgraph.ops.creation import eye
 from symgraph.ops.movement import permute_dims, reshape
@@ -32,8 +33,8 @@ def hessian(y: Any, x: Any) -> Any:
     Returns:
         For one node x, a node of shape (*x.shape, *x.shape). For a structure, in place of each node ``a`` in it
         the same structure again, with the block of shape (*a.shape, *b.shape) in place of each node ``b``:
-        the derivative with respect to ``b`` of the gradient with respect to ``a``. Where y does not depend
-        on a node, its blocks are zeros.
+        the derivative with respect to ``b`` of the gradient with respect to ``a``, in the dtype of ``b``.
+        Where y does not depend on a node, its blocks are zeros.
 
     Raises:
         DifferentiationError: y is not a scalar, y or a part of x is not of a floating-point dtype, or an
@@ -56,7 +57,7 @@ def hessian(y: Any, x: Any) -> Any:
     symmetric = _is_symmetric(y)
     rows: list[list[Any]] = []
     for i, slope in enumerate(slopes):
-        known = [_transposed(rows[j][i], leaves[j].ndim) for j in range(i)] if symmetric else []
+        known = [_transposed(rows[j][i], leaves[j]) for j in range(i)] if symmetric else []
         rows.append([*known, *_row(slope, leaves[i], leaves[len(known) :])])
     blocks = iter(rewrite([block for row in rows for block in row], keep=frozenset(leaves)))
     return restore(x, [restore(x, [next(blocks) for _ in row]) for row in rows])
@@ -111,9 +112,9 @@ def _selected(node: Expr, position: int, direction: Expr) -> Any:
     return einsum(f"{','.join(terms)}->{order}", *operands)
 
 
-def _transposed(block: Expr, rank: int) -> Any:
-    """Return the block on the other side of the diagonal, from one whose first axes, so many, are those of a row."""
-    return permute_dims(block, (*range(rank, block.ndim), *range(rank)))
+def _transposed(block: Expr, x: Expr) -> Any:
+    """Return the block on the other side of the diagonal, from the one whose row is that of x."""
+    return cast(permute_dims(block, (*range(x.ndim, block.ndim), *range(x.ndim))), x.dtype)
 
 
 def _is_symmetric(y: Expr) -> bool:

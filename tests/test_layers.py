@@ -29,7 +29,7 @@ LAYERS = [
     ["compile", "derive", "interpret", "rewrite", "tracing"],
     ["compile.pipeline", "gradients"],
     ["eager", "export", "runtime"],
-    ["comparison", "train", "view"],
+    ["comparison", "hessian", "train", "view"],
     ["models"],
     [""],
     ["cli"],

@@ -67,9 +67,10 @@ def demo(output: Path) -> None:
     trained = [_derive_and_train(console, classifier, data) for classifier in CLASSIFIERS]
     console.print(_comparison_table([_compare(console, item, data) for item in trained]))
     console.print(
-        f"A step is loss and gradients of {BATCH} images. The speed-up of the static engine over another is the"
+        f"A step is loss and gradients of {BATCH} images. The speed-up of the static engine\n"
+        "over another is the median over rounds run in turns; a difference is relative to\n"
+        "the largest entry of a gradient."
     )
-    console.print("median over rounds run in turns; a difference is relative to the largest entry of a gradient.")
     console.print(f"\n[bold]Saved[/] in {output.resolve()}:", soft_wrap=True)
     for name, meaning in _save(output, trained).items():
         console.print(f"  {name:28}{meaning}")

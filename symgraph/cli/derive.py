@@ -15,7 +15,6 @@ from symgraph.export.source import LANGUAGES
 from symgraph.expr import Expr
 
 _FORMATS = ["text", "latex", "sympy", *LANGUAGES]
-_KINDS, _GROUPS = ("exact", "rounding"), ("algebra", "structure")
 _HIGHEST_ORDER = 6
 _MOST_DERIVATIVES = 200
 
@@ -75,9 +74,13 @@ def partial_derivatives(value: Expr, xs: Sequence[Expr], order: int) -> list[Exp
         for taken, node in found.items():
             rest = xs[xs.index(taken[-1]) if depth else 0 :]
             for x, derivative in zip(rest, sg.gradients(node, rest, unconnected="zero"), strict=True):
-                longer[*taken, x] = sg.simplify(derivative, kinds=_KINDS, groups=_GROUPS)
+                longer[*taken, x] = _tidied(derivative)
         found = longer
     return [found[xs_taken] for xs_taken in itertools.combinations_with_replacement(xs, order)]
+
+
+def _tidied(node: Expr) -> Expr:
+    return sg.simplify(node, kinds=("exact", "rounding"), groups=("algebra", "structure"))
 
 
 def _labelled_latex(named: dict[str, Expr]) -> str:

@@ -304,7 +304,8 @@ class _Builder:
         bounds = []
         for guard in r.guards:
             sign = 1 if guard.step > 0 else -1
-            index = Affine(self._axis(step.axes[guard.axis]), sign, -sign * guard.start)
+            axis = None if guard.axis is None else self._axis(step.axes[guard.axis])
+            index = Affine(axis, sign, -sign * guard.start)
             bounds.append(loops.Bound(index, guard.size * abs(guard.step), abs(guard.step)))
         return loops.Guarded(tuple(bounds), operand, otherwise)
 

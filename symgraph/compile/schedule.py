@@ -49,9 +49,9 @@ FIXED = Index(None)
 
 @dataclass(frozen=True)
 class Guard:
-    """An operand is read only where ``(axis - start) / step`` is a whole number in ``[0, size)``."""
+    """An operand is read only where ``(axis - start) / step`` is a whole number in ``[0, size)``; no axis is 0."""
 
-    axis: int
+    axis: int | None
     start: Size
     step: int
     size: Size
@@ -224,7 +224,7 @@ def _place(node: Expr, given: set[Expr]) -> Step:
     for place, whole, size, start, stride in zip(places, node.shape, operand.shape, starts, strides, strict=True):
         if start == 0 and stride == 1 and size == whole:
             indices.append(Index(place))
-        elif place is None:
+        elif place is None and size == 1:
             indices.append(FIXED)
         else:
             sign = 1 if stride > 0 else -1

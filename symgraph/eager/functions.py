@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import builtins
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,8 +43,13 @@ def as_tensor(x: Any) -> Tensor:
     return wrap(np.asarray(x))
 
 
-def promoted(operands: Iterable[Any], to_floating: bool = False) -> list[Tensor]:
+def promoted(operands: Sequence[Any], to_floating: bool = False) -> list[Tensor]:
     """Return operands as tensors of the dtype in which PyTorch computes them together."""
+    first = operands[0] if operands else None
+    if isinstance(first, Tensor) and (first._array.dtype.kind == "f" or not to_floating):
+        dtype = first._array.dtype
+        if all(isinstance(x, Tensor) and x._array.dtype is dtype for x in operands):
+            return list(operands)
     given = [x if isinstance(x, Tensor) or type(x) in (float, int, bool) else as_tensor(x) for x in operands]
     dtype = result_dtype(given)
     if to_floating:

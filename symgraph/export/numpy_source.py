@@ -262,6 +262,7 @@ def _reduction(function: str) -> Any:
             keywords["keepdims"] = True
         if shown.name in ("sum", "prod") and node.dtype.kind in "biu" and node.dtype.itemsize < 8:
             keywords["dtype"] = _dtype(node.dtype)
+        printer.helpers |= {shown.name} & HELPERS.keys()
         return _call(function, [pieces[0].text], pieces, **keywords)
 
     return write
@@ -392,7 +393,7 @@ _WRITERS: dict[str, Callable[[_NumpyPrinter, View, Expr, list[Piece]], Piece]] =
     **{name: _reduction(f"np.{name}") for name in ("sum", "prod", "mean", "max", "min", "any", "all")},
     "argmax": _reduction("np.argmax"),
     "argmin": _reduction("np.argmin"),
-    "logsumexp": _reduction("special.logsumexp"),
+    "logsumexp": _reduction("_logsumexp"),
     "vector_norm": _reduction("np.linalg.vector_norm"),
     "cumulative_sum": _cumulative_sum,
     "exclusive_prod": _helper("exclusive_prod", "axis"),

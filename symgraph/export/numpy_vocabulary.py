@@ -7,6 +7,13 @@ HELPERS = {
     "elu": "def _elu(x, alpha):\n    return np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))\n",
     "gelu": "def _gelu(x):\n    return x * special.ndtr(x)\n",
     "silu": "def _silu(x):\n    return x * special.expit(x)\n",
+    "logsumexp": '''def _logsumexp(x, axis=None, keepdims=False):
+    """Return the logarithm of the sum of exponentials, without overflow."""
+    top = np.max(x, axis, keepdims=True, initial=-np.inf)
+    top = np.where(np.isfinite(top), top, 0)
+    total = np.log(np.sum(np.exp(x - top), axis, keepdims=True)) + top
+    return total if keepdims else np.squeeze(total, axis)
+''',
     "exclusive_prod": '''def _exclusive_prod(x, axis):
     """Return, for each element, the product of all others along the axis."""
     moved = np.moveaxis(x, axis, -1)

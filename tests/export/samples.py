@@ -33,24 +33,29 @@ def _argument_dtypes(op: Op, dtype: str) -> list[str]:
 
 
 def elementwise_sample(name: str, dtype: str = "float64", shape: Sequence[int] = (3,)) -> Sample:
-    """Return an elementwise operation on placeholders, with values inside its domain."""
+    """Return an elementwise operation on placeholders of a new graph, with values inside its domain."""
+    with sg.Graph():
+        return declare_elementwise(name, dtype, shape)
+
+
+def declare_elementwise(name: str, dtype: str = "float64", shape: Sequence[int] = (3,), prefix: str = "") -> Sample:
+    """Declare placeholders for an elementwise operation in the graph that is open."""
     op = REGISTRY[name]
     random = np.random.default_rng(len(name) + sum(map(ord, name)))
     feed: dict[sg.Expr, Any] = {}
     domain = op.domain if len(op.domain) == op.arity else ((0.3, 2.0),) * (op.arity or 0)
-    with sg.Graph():
-        for i, (kind, (low, high)) in enumerate(zip(_argument_dtypes(op, dtype), domain, strict=True)):
-            value = random.uniform(low, high, shape)
-            value = {"bool": value > (low + high) / 2, "int64": random.integers(1, 5, shape)}.get(kind, value)
-            feed[sg.placeholder("xyz"[i], shape, kind)] = np.asarray(value, kind)
-        return Sample(apply(op, *feed, attrs=_ATTRIBUTES.get(name, ())), feed)
+    for i, (kind, (low, high)) in enumerate(zip(_argument_dtypes(op, dtype), domain, strict=True)):
+        value = random.uniform(low, high, shape)
+        value = {"bool": value > (low + high) / 2, "int64": random.integers(1, 5, shape)}.get(kind, value)
+        feed[sg.placeholder(prefix + "xyz"[i], shape, kind)] = np.asarray(value, kind)
+    return Sample(apply(op, *feed, attrs=_ATTRIBUTES.get(name, ())), feed)
 
 
-def _declare(shapes: Sequence[Sequence[int | str]], sizes: dict[str, int]) -> dict[sg.Expr, Any]:
+def _declare(shapes: Sequence[Sequence[int | str]], sizes: dict[str, int], prefix: str = "") -> dict[sg.Expr, Any]:
     random = np.random.default_rng(7)
     feed = {}
     for name, shape in zip("xyz", shapes, strict=False):
-        node = sg.placeholder(name, shape)
+        node = sg.placeholder(prefix + name, shape)
         feed[node] = random.uniform(0.5, 2.0, [sizes.get(str(s), s) for s in shape])  # type: ignore[arg-type]
     return feed
 
@@ -121,11 +126,16 @@ STRUCTURED: dict[str, tuple[list[Sequence[int]], Make]] = {
 
 
 def structured_sample(name: str) -> Sample:
-    """Return one of the expressions of fixed shape written by hand."""
-    shapes, make = STRUCTURED[name]
+    """Return one of the expressions of fixed shape written by hand, in a new graph."""
     with sg.Graph():
-        feed = _declare(shapes, {})
-        return Sample(make(*feed), feed)
+        return declare_structured(name)
+
+
+def declare_structured(name: str, prefix: str = "") -> Sample:
+    """Declare one of the expressions of fixed shape in the graph that is open."""
+    shapes, make = STRUCTURED[name]
+    feed = _declare(shapes, {}, prefix)
+    return Sample(make(*feed), feed)
 
 
 SYMBOLIC: dict[str, tuple[list[Sequence[int | str]], Make]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,8 @@ def run_source(source: str, *args: Any, name: str = "function") -> Any:
     assert "symgraph" not in source
     namespace: dict[str, Any] = {}
     exec(compile(source, "<source>", "exec"), namespace)
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
         return namespace[name](*args)
 
 
@@ -78,6 +80,17 @@ def test_arithmetic_of_constants_is_numpys(first: float, second: float) -> None:
     result = run_source(sg.to_source(node))
     assert result.dtype == np.float32
     np.testing.assert_array_equal(result, sg.evaluate(node))
+
+
+@pytest.mark.parametrize("reduction", ["sum", "prod", "logsumexp", "vector_norm", "mean", "any"])
+@pytest.mark.parametrize("values", [np.zeros((0, 3)), np.full((2, 2), np.inf), -np.full((2, 2), np.inf), [[1, np.nan]]])
+def test_reductions_of_nothing_and_of_infinities(reduction: str, values: Any) -> None:
+    with sg.Graph():
+        x = sg.placeholder("x", ("n", "m"))
+    for axis in (None, 0, 1):
+        node = getattr(sg, reduction)(x, axis=axis)
+        result = run_source(sg.to_source(node), values)
+        np.testing.assert_array_equal(result, sg.evaluate(node, {x: values}))
 
 
 def test_integers_keep_their_dtype() -> None:
