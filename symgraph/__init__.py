@@ -188,7 +188,6 @@ if TYPE_CHECKING:
     from symgraph.export.source import to_source
     from symgraph.export.sympy_io import from_sympy, to_sympy
     from symgraph.export.text import to_text
-    from symgraph.hessian import hessian
     from symgraph.rewrite.simplify import simplify
     from symgraph.runtime.function import Function, function
     from symgraph.runtime.session import Session

@@ -18,6 +18,7 @@ SUPPORTED = {np.dtype(name) for name in ("float64", "float32", "bool")} | {
 }
 BOOL = np.dtype("bool")
 FLOAT64 = np.dtype("float64")
+INT8 = np.dtype("int8")
 INT64 = np.dtype("int64")
 
 

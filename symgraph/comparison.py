@@ -17,6 +17,7 @@ from symgraph.graph import Graph, placeholder
 from symgraph.measure import format_seconds, race
 from symgraph.ops.reductions import sum as sum_of
 from symgraph.runtime.function import function
+from symgraph.transcription import transcribe
 
 Array = np.ndarray[Any, Any]
 Step = Callable[[], tuple[Any, list[Any]]]
@@ -99,8 +100,9 @@ def compare(
     """Run a function by the static engine and by the dynamic one: value and gradients, checked, then timed.
 
     Args:
-        fn: Takes one array per input and returns one number (more are summed). It is called with nodes and with
-            eager tensors, so it is written with operators, methods and symgraph's or NumPy's functions.
+        fn: Takes one array per input and returns one number (more are summed). Written with operators and
+            symgraph's or NumPy's functions, it is called with nodes and with eager tensors. One written for the
+            dynamic engine alone, with PyTorch's names, is executed once, and the static graph made of its tape.
         inputs: The arrays, in order or by name.
         wrt: Which inputs to differentiate by, by position or name; all of floating-point dtype when None.
         others: Further contestants by name; each call returns the value and the list of gradients.
@@ -138,7 +140,7 @@ def static_step(fn: Callable[..., Any], names: Sequence[str], arrays: Sequence[A
     """Return a call that computes value and gradients by one compiled function."""
     with Graph():
         nodes = [placeholder(name, a.shape, a.dtype) for name, a in zip(names, arrays, strict=True)]
-        value = _one_number(fn(*nodes))
+        value = _declared(fn, arrays, nodes)
         outputs = [value, *gradients(value, [nodes[i] for i in wrt], unconnected="zero")]
     compiled = function(nodes, outputs)
 
@@ -147,6 +149,17 @@ def static_step(fn: Callable[..., Any], names: Sequence[str], arrays: Sequence[A
         return first, rest
 
     return step
+
+
+def _declared(fn: Callable[..., Any], arrays: Sequence[Array], nodes: Sequence[Expr]) -> Expr:
+    try:
+        value: Expr = _one_number(fn(*nodes))
+    except (AttributeError, TypeError) as error:
+        if isinstance(error, SymgraphError):
+            raise
+        tensors = [eager.from_numpy(np.array(a)).requires_grad_(a.dtype.kind == "f") for a in arrays]
+        return transcribe(lambda *given: _one_number(fn(*given)), tensors, nodes)
+    return value
 
 
 def dynamic_step(fn: Callable[..., Any], names: Sequence[str], arrays: Sequence[Array], wrt: Sequence[int]) -> Step:

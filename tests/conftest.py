@@ -1,13 +1,7 @@
-"""One folder of compiled functions for the whole run, and golden files.
-
-Golden files are generated text that is reviewed as a diff; ``pytest --update-golden`` writes them anew.
-"""
+"""Golden files: generated text that is reviewed as a diff. ``pytest --update-golden`` writes them anew."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,23 +10,6 @@ import pytest
 _FOLDER = Path(__file__).parent / "golden"
 
 Golden = Callable[..., None]
-
-
-_made: list[str] = []
-
-
-def pytest_configure() -> None:
-    """Let the processes of one run share what they compile, apart from the user's own cache."""
-    if "SYMGRAPH_CACHE_DIR" not in os.environ:
-        _made.append(tempfile.mkdtemp(prefix="symgraph-tests-"))
-        os.environ["SYMGRAPH_CACHE_DIR"] = _made[0]
-
-
-def pytest_unconfigure() -> None:
-    """Remove the folder; only the process that made it does."""
-    for folder in _made:
-        shutil.rmtree(folder, ignore_errors=True)
-        os.environ.pop("SYMGRAPH_CACHE_DIR", None)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -138,6 +138,23 @@ def test_products_of_matrices_and_vectors(shapes: Any, flags: Any) -> None:
     check(sg.matmul, pairs(*shapes, flags), flags)
 
 
+@pytest.mark.parametrize(
+    ("shapes", "flags"),
+    [
+        (((2, 4), (4, 5)), (True, False)),
+        (((2, 4), (4, 5)), (False, True)),
+        (((6, 2, 4), (4, 5)), (True, False)),
+        (((2, 4), (6, 4, 5)), (False, True)),
+        (((2, 4), (4,)), (False, True)),
+        (((4,), (4, 5)), (True, False)),
+    ],
+)
+def test_a_product_with_a_shared_matrix_is_one_product_of_two_matrices(shapes: Any, flags: Any) -> None:
+    batched = check(sg.matmul, pairs(*shapes, flags), flags)
+    (product,) = [node for node in topological([batched]) if node.op.name == "matmul"]
+    assert [arg.ndim for arg in product.args] == [2, 2]
+
+
 @BOTH
 def test_einsum(flags: Any) -> None:
     check(lambda x, y: sg.einsum("zij,kj->izk", x, y), pairs((2, 3, 4), (5, 4), flags), flags)

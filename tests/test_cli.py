@@ -18,12 +18,14 @@ import sympy
 from click.testing import CliRunner, Result
 
 import symgraph as sg
+import symgraph.eager as torch
 from symgraph.cli.derive import partial_derivatives
 from symgraph.cli.digits import CLASSIFIERS, Digits, declare, load_digits
 from symgraph.cli.formula import FormulaError, functions, parse_formula
 from symgraph.cli.main import main
 from symgraph.errors import CompileError
 from symgraph.models import MODELS, peer_steps, symgraph_library
+from symgraph.transcription import transcribe
 
 
 def run(*arguments: str) -> Result:
@@ -254,6 +256,43 @@ def test_comparison_shows_a_wrong_gradient() -> None:
     assert result.rows[2].gradient_difference == pytest.approx(0.1)
     assert "wrong" in repr(result)
     assert "1.0e-01" in repr(result)
+
+
+def written_for_the_dynamic_engine(x: Any, w: Any, labels: Any) -> Any:
+    z = torch.tanh(x.view(-1, 2).matmul(w))
+    for _ in range(3 if z.sum().item() > -100 else 0):
+        z = torch.sigmoid(z) * z + 0.5
+    picked = z[torch.arange(3), labels]
+    return -(picked.abs() + 1).log().mean() + torch.where(z > 0.6, z**2, z).sum()
+
+
+def test_function_with_the_names_of_pytorch_is_compared_too() -> None:
+    rng = np.random.default_rng(5)
+    inputs = [rng.standard_normal(6), rng.standard_normal((2, 4)), np.array([0, 3, 1])]
+    result = sg.compare(written_for_the_dynamic_engine, inputs, seconds=0.01)
+    assert [row.name for row in result.rows] == ["symgraph, static", "symgraph, dynamic"]
+    assert result.rows[1].gradient_difference < 1e-13
+    assert result.rows[1].value_difference < 1e-14
+
+
+def test_transcription_keeps_operations_and_names_what_it_cannot() -> None:
+    class Own(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Any) -> Any:
+            return x * 2
+
+        @staticmethod
+        def backward(ctx: Any, g: Any) -> Any:
+            return g * 2
+
+    with sg.Graph():
+        x = sg.placeholder("x", (2,))
+    leaf = torch.tensor([1.0, 2.0], dtype=torch.float64, requires_grad=True)
+    assert sg.to_text(transcribe(lambda t: torch.exp(t) * t, [leaf], [x])) == "exp(x)*x"
+    with pytest.raises(sg.DeclarationError, match="OwnBackward has no static form"):
+        transcribe(Own.apply, [leaf], [x])
+    with pytest.raises(sg.DeclarationError, match="no tensor that depends"):
+        transcribe(lambda t: 3.0, [leaf], [x])
 
 
 @pytest.mark.parametrize(

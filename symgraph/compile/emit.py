@@ -232,5 +232,5 @@ class _Writer:
 
 
 def _stacked(operand: Any) -> str:
-    shape = operand.shape
+    shape = operand.shape if len(operand.shape) > 1 else (*operand.shape, 1)
     return f"{operand.name}.reshape({_shape((product(shape[:-2]), *shape[-2:]))})"

@@ -12,7 +12,7 @@ from typing import Any
 from symgraph.dims import product
 from symgraph.expr import Expr, constant, constant_value, make, rebuild, scalar_value, topological
 from symgraph.op import REGISTRY, Kind
-from symgraph.ops.construct import apply
+from symgraph.ops.construct import apply, cast
 from symgraph.ops.contraction import matmul, parse_subscripts
 from symgraph.ops.elementwise import exp, isfinite, log, multiply, sqrt, square, where
 from symgraph.ops.movement import broadcast_to, expand_dims, permute_dims, reshape, squeeze
@@ -116,8 +116,13 @@ def _matmul(x: Expr, y: Expr) -> Expr:
             broadcast_to(x, (*batch, *x.shape[-2:])), broadcast_to(y, (*batch, *y.shape[-2:]))
         )
     if y.ndim == 1:
-        return total(multiply(x, y), x.ndim - 1)  # type: ignore[no-any-return]
-    return total(multiply(expand_dims(x, 1), y), y.ndim - 2)  # type: ignore[no-any-return]
+        return _summed(multiply(x, y), (x.ndim - 1,))
+    return _summed(multiply(expand_dims(x, 1), y), (y.ndim - 2,))
+
+
+def _summed(products: Expr, axes: Sequence[int]) -> Expr:
+    """Sum in the dtype of the operands, as products of arrays are; a sum of small integers has a wider one."""
+    return cast(total(products, tuple(axes)), products.dtype)  # type: ignore[no-any-return]
 
 
 def _mean(x: Expr, axes: tuple[int, ...], keepdims: bool) -> Expr:
@@ -176,7 +181,7 @@ def _terms(subscripts: str, operands: Sequence[Expr]) -> tuple[list[str], list[E
 def _single(labels: str, x: Expr, result: str) -> Expr:
     lost = tuple(a for a, label in enumerate(labels) if label not in result)
     kept = [label for label in labels if label in result]
-    reduced = total(x, lost) if lost else x
+    reduced = _summed(x, lost) if lost else x
     moved: Expr = permute_dims(reduced, tuple(kept.index(label) for label in result)) if kept else reduced
     return moved
 
@@ -204,7 +209,7 @@ def _pair(left: str, x: Expr, right: str, y: Expr, result: str) -> Expr:
         every = [*order, *summed]
         a, b = (_spread(labels, value, every) for labels, value in ((only_left, x), (only_right, y)))
         products = multiply(a, b)
-        combined = total(products, tuple(range(len(order), len(every)))) if summed else products
+        combined = _summed(products, range(len(order), len(every))) if summed else products
         combined = broadcast_to(combined, tuple(sizes[c] for c in order))
     return _single("".join(order), combined, result)
 

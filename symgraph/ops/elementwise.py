@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from symgraph.arraytype import BOOL, ArrayType, as_dtype, is_float
+from symgraph.arraytype import BOOL, FLOAT64, INT8, ArrayType, as_dtype, is_float
 from symgraph.errors import DTypeError, at_user_line
 from symgraph.op import Kind, Op, Rule, public, register
 from symgraph.ops import construct, reference
@@ -49,7 +49,9 @@ def elementwise(
         doc: One sentence on what it computes.
         derivative: One rule per argument.
         takes: ``float`` (integers become floats), ``number``, ``ordered`` (numbers and booleans, compared),
-            ``signed`` (numbers, no booleans), ``truth`` (anything, as booleans), ``bits`` (integers, booleans).
+            ``signed`` (numbers, no booleans), ``truth`` (anything, as booleans), ``bits`` (integers, booleans),
+            ``quotient`` (integers become float64), ``counted`` and ``shifted`` (numbers and bits whose booleans
+            become int8), all as in NumPy.
         facts: Words that laws and tests rely on.
         domain: Intervals in which the function is smooth, for tests.
         numpy, scalar, text, precedence, latex, sympy, oracle, torch: See :class:`~symgraph.op.Op`.
@@ -89,7 +91,11 @@ def _convert(name: str, takes: str, operands: Sequence[Any]) -> list[Any]:
         return [construct.cast(construct.as_value(name, x, engine), BOOL) for x in operands]
     values = promote(name, *operands, floating=takes == "float")
     dtype = values[0].type.dtype
-    if (takes == "signed" and dtype == BOOL) or (takes == "bits" and is_float(dtype)):
+    if takes == "quotient" and not is_float(dtype):
+        return [construct.cast(x, FLOAT64) for x in values]
+    if takes in ("counted", "shifted") and dtype == BOOL:
+        return [construct.cast(x, INT8) for x in values]
+    if (takes == "signed" and dtype == BOOL) or (takes in ("bits", "shifted") and is_float(dtype)):
         raise DTypeError(at_user_line(f"{name}: {dtype} operands have no {name}"))
     return values
 
@@ -106,7 +112,10 @@ def _finish(function: Function, op: Op, arity: int, doc: str, takes: str, exampl
     named.__name__ = named.__qualname__ = op.name
     named.__module__ = __name__
     arguments = example or _EXAMPLES[arity]
-    shown = {"float": "integers become floating-point numbers", "bits": "integers and booleans only"}
+    shown = {
+        "float": "integers become floating-point numbers", "quotient": "integers become float64",
+        "bits": "integers and booleans only", "shifted": "integers and booleans only",
+    }  # fmt: skip
     named.__doc__ = (
         f"{doc}\n\n    Shapes broadcast as in NumPy; {shown.get(takes, 'dtypes promote as in NumPy')}.\n\n"
         f"    Example:\n        >>> import symgraph as sg\n"
@@ -152,25 +161,25 @@ multiply: Function = elementwise(
 divide: Function = elementwise(
     "divide", "Return ``x / y``.",
     lambda g, out, x, y: g / y, lambda g, out, x, y: -(g * out / y),
-    scalar="{0} / {1}", text="{0}/{1}", precedence=13, latex=r"\frac{{{0}}}{{{1}}}", sympy="{0} / {1}",
+    takes="quotient", scalar="{0} / {1}", text="{0}/{1}", precedence=13, latex=r"\frac{{{0}}}{{{1}}}", sympy="{0} / {1}",
     domain=((-2, 2), (0.5, 3)), oracle="fdiv", torch="Div",
 )  # fmt: skip
 floor_divide: Function = elementwise(
     "floor_divide", "Return ``x / y`` rounded down.", None, None,
-    takes="number", facts="", text="{0}//{1}", precedence=13, sympy="floor({0}/{1})",
+    takes="counted", facts="", text="{0}//{1}", precedence=13, sympy="floor({0}/{1})",
     latex=r"\left\lfloor \frac{{{0}}}{{{1}}} \right\rfloor", domain=((-4, 4), (0.5, 3)),
 )  # fmt: skip
 remainder: Function = elementwise(
     "remainder", "Return the remainder of ``x / y``, with the sign of y.",
     lambda g, out, x, y: g, lambda g, out, x, y: -(g * floor_divide(x, y)),
-    takes="number", text="{0} % {1}", precedence=13, latex=r"{0} \bmod {1}", sympy="Mod({0}, {1})",
+    takes="counted", text="{0} % {1}", precedence=13, latex=r"{0} \bmod {1}", sympy="Mod({0}, {1})",
     domain=((2.1, 2.9), (1.1, 1.9)),
 )  # fmt: skip
 power: Function = elementwise(
     "power", "Return x to the power of y; ``x**0`` is 1 with derivative 0, also at x = 0.",
     lambda g, out, x, y: _power_base(g, x, y),
     lambda g, out, x, y: where(logical_and(equal(x, 0), greater_equal(y, 0)), 0, g * out * log(x)),
-    takes="number", text="{0}**{1}", precedence=15, latex="{{{0}}}^{{{1}}}", sympy="{0}**{1}",
+    takes="counted", text="{0}**{1}", precedence=15, latex="{{{0}}}^{{{1}}}", sympy="{0}**{1}",
     domain=((0.3, 2.5), (-2, 2)), oracle="power", torch="Pow",
 )  # fmt: skip
 
@@ -193,7 +202,7 @@ negative: Function = elementwise(
 )  # fmt: skip
 positive: Function = elementwise(
     "positive", "Return x.", lambda g, out, x: g,
-    takes="number", facts="smooth linear", scalar="{0}", text="{0}", latex="{0}", sympy="{0}",
+    takes="signed", facts="smooth linear", scalar="{0}", text="{0}", latex="{0}", sympy="{0}",
 )  # fmt: skip
 stop_gradient: Function = elementwise(
     "stop_gradient", "Return x as a constant: no derivative passes.", None,
@@ -221,7 +230,7 @@ cbrt: Function = elementwise(
 )  # fmt: skip
 square: Function = elementwise(
     "square", "Return ``x * x``.", lambda g, out, x: g * (2 * x),
-    takes="number", text="{0}**2", precedence=15, latex="{{{0}}}^{{2}}", sympy="{0}**2",
+    takes="counted", text="{0}**2", precedence=15, latex="{{{0}}}^{{2}}", sympy="{0}**2",
     oracle=lambda mp, x: x * x, torch="Pow",
 )  # fmt: skip
 reciprocal: Function = elementwise(
@@ -544,11 +553,11 @@ bitwise_and: Function = _bits("bitwise_and", "Return the bits that both x and y 
 bitwise_or: Function = _bits("bitwise_or", "Return the bits that x or y has.", "|", 8)
 bitwise_xor: Function = _bits("bitwise_xor", "Return the bits that just one of x and y has.", "^", 9)
 bitwise_left_shift: Function = elementwise(
-    "bitwise_left_shift", "Return x with its bits moved up by y places.", None, None, takes="bits", facts="",
+    "bitwise_left_shift", "Return x with its bits moved up by y places.", None, None, takes="shifted", facts="",
     numpy="numpy:left_shift", text="{0} << {1}", precedence=11, example="[2, 3], 1",
 )  # fmt: skip
 bitwise_right_shift: Function = elementwise(
-    "bitwise_right_shift", "Return x with its bits moved down by y places.", None, None, takes="bits", facts="",
+    "bitwise_right_shift", "Return x with its bits moved down by y places.", None, None, takes="shifted", facts="",
     numpy="numpy:right_shift", text="{0} >> {1}", precedence=11, example="[2, 3], 1",
 )  # fmt: skip
 bitwise_invert: Function = elementwise(

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from symgraph.arraytype import BOOL, INT64, ArrayType, format_shape
+from symgraph.arraytype import BOOL, FLOAT64, INT64, ArrayType, format_shape
 from symgraph.dims import Dim, Shape
 from symgraph.dims import product as size_product
 from symgraph.errors import ShapeError, at_user_line
@@ -186,6 +186,12 @@ def _accumulated(name: str, x: Any) -> Any:
     return value if kind == "f" else cast(value, np.dtype("uint64") if kind == "u" else INT64)
 
 
+def _averaged(name: str, x: Any) -> Any:
+    """Return integers and booleans as NumPy averages them: as float64."""
+    value = as_value(name, x)
+    return value if value.dtype.kind == "f" else cast(value, FLOAT64)
+
+
 @public
 def sum(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
     """Return the sum over axes; the sum of nothing is 0.
@@ -224,7 +230,7 @@ def mean(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
         >>> sg.evaluate(sg.mean(sg.constant([1.0, 2.0, 6.0])))
         np.float64(3.0)
     """
-    (value,) = promote("mean", x, floating=True)
+    value = _averaged("mean", x)
     return _reduce(_MEAN, value, axis, keepdims)
 
 
@@ -237,7 +243,7 @@ def var(x: Any, axis: Axis = None, correction: float = 0, keepdims: bool = False
         >>> sg.evaluate(sg.var(sg.constant([1.0, 2.0, 3.0]), correction=1))
         np.float64(1.0)
     """
-    (value,) = promote("var", x, floating=True)
+    value = _averaged("var", x)
     axes = normalize_axes("var", axis, value.ndim)
     centred = value - mean(value, axes, True)
     squares = centred * centred

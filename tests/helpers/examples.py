@@ -37,19 +37,18 @@ class Example(NamedTuple):
     smooth: bool = True
     values: Callable[..., Any] | None = None
 
-    def declare(self, dtype: str = "float64") -> list[sg.Expr]:
-        """Return its placeholders, and one that says how much n and m are."""
-        with sg.Graph():
-            return [sg.placeholder(f"x{i}", shape, dtype) for i, shape in enumerate([*self.shapes, ("n", "m")])]
+    def declare(self, name: str = "x") -> list[sg.Expr]:
+        """Return its placeholders in the graph that is open, and one that says how much n and m are."""
+        return [sg.placeholder(f"{name}{i}", shape) for i, shape in enumerate([*self.shapes, ("n", "m")])]
 
-    def draw(self, n: int, dtype: str = "float64", m: int = 2) -> list[Array]:
+    def draw(self, n: int, m: int = 2) -> list[Array]:
         """Return values for its placeholders; each element differs enough from every other."""
         sizes = {"n": n, "m": m}
         shapes = [[evaluate(dim(s), sizes) for s in shape] for shape in self.shapes]
         values = [_apart(np.random.default_rng(n + 10 * i), shape) for i, shape in enumerate(shapes)]
         if self.values is not None:
             values = [np.asarray(v) for v in self.values(*values)]
-        return [v.astype(dtype) for v in [*values, np.zeros((n, m))]]
+        return [*values, np.zeros((n, m))]
 
 
 def _apart(random: np.random.Generator, shape: Sequence[int]) -> Array:
@@ -160,7 +159,7 @@ EXAMPLES: dict[str, Example] = {
     "moveaxis": Example([(2, "n", 3)], lambda x: sg.moveaxis(x, 0, -1), lambda x: np.moveaxis(x, 0, -1)),
     "expand_dims": Example([_NM], lambda x: sg.expand_dims(x, (0, 2)), lambda x: np.expand_dims(x, (0, 2))),
     "squeeze": Example([("n", 1, 2, 1)], lambda x: sg.squeeze(x) ** 2, lambda x: x[:, 0, :, 0] ** 2),
-    "broadcast_to": Example([("n", 1)], lambda x: sg.broadcast_to(x, (3, "n", 2)) ** 2, lambda x: np.broadcast_to(x, (3, len(x), 2)) ** 2),
+    "broadcast_to": Example([("n", 1)], lambda x: sg.broadcast_to(x, (3, _n(x), 2)) ** 2, lambda x: np.broadcast_to(x, (3, len(x), 2)) ** 2),
     "broadcast_arrays": Example([("n", 1), ("m",)], lambda x, y: sg.sin(sg.add(*sg.broadcast_arrays(x, y))), lambda x, y: np.sin(x + y)),
     "concat": Example([_NM, (3, "m")], lambda x, y: sg.concat([x * 2, y, x]), lambda x, y: np.concatenate([x * 2, y, x])),
     "concat of flattened": Example([_NM, (3,)], lambda x, y: sg.concat([x, y], axis=None), lambda x, y: np.concatenate([x, y], axis=None)),
@@ -199,8 +198,8 @@ EXAMPLES: dict[str, Example] = {
     "eye": Example([("n", "n")], lambda x: x * sg.eye(_n(x), k=1) + sg.eye(_n(x)), lambda x: x * np.eye(len(x), k=1) + np.eye(len(x))),
     "arange": Example([("n",)], lambda x: x * sg.arange(1, _n(x) + 1), lambda x: x * np.arange(1, len(x) + 1)),
     "linspace": Example([(4,)], lambda x: x * sg.linspace(1, 2, 4), lambda x: x * np.linspace(1, 2, 4)),
-    "full": Example([("n",)], lambda x: x + sg.full((2, "n"), 3.0), lambda x: x + np.full((2, len(x)), 3.0)),
-    "zeros and ones": Example([("n",)], lambda x: x * sg.ones((2, "n")) + sg.zeros("n"), lambda x: x * np.ones((2, len(x)))),
+    "full": Example([("n",)], lambda x: x + sg.full((2, _n(x)), 3.0), lambda x: x + np.full((2, len(x)), 3.0)),
+    "zeros and ones": Example([("n",)], lambda x: x * sg.ones((2, _n(x))) + sg.zeros(_n(x)), lambda x: x * np.ones((2, len(x)))),
     "like": Example([_NM], lambda x: sg.full_like(x, 2) * x + sg.ones_like(x) + sg.zeros_like(x) * sg.empty_like(x), lambda x: 2 * x + 1),
     "a size": Example([_NM], lambda x: x * _n(x) / (_n(x) + 1), lambda x: x * len(x) / (len(x) + 1)),
     # Losses
