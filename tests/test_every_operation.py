@@ -371,6 +371,16 @@ def test_elementwise_operations_compiled(names: list[str]) -> None:
     check_compiled(outputs, list(feeds.values()))
 
 
+@pytest.mark.parametrize("name", SMOOTH)
+def test_elementwise_operations_emitted_in_float32(name: str) -> None:
+    leaves, y = declare(SMOOTH[name], "float32")
+    outputs = second_order(y, leaves)
+    for n in (0, 1, 7):
+        feed = dict(zip(leaves, points(SMOOTH[name], n, "float32"), strict=True))
+        for got, want in zip(emitted(outputs, feed), interpreted(outputs, feed), strict=True):
+            assert_same(got, want, 2e-4, 2e-4)
+
+
 def check_compiled(outputs: Sequence[sg.Expr], feeds: Sequence[dict[sg.Expr, Array]]) -> None:
     """Check machine code, and the emitted module as plain Python, against the interpreter."""
     function = sg.function(list(feeds[0]), list(outputs))

@@ -203,8 +203,11 @@ class _Writer:
         first = call.operands[0]
         shape = first.shape if isinstance(first, Buffer) else ()
         if call.function == "matmul":
-            if len(result.shape) == 2:
+            if len(result.shape) == 2 and result.dtype.kind == "f":
                 return f"{result.name} = np.dot({', '.join(operands)})"
+            if len(result.shape) == 2:  # which BLAS has for floating-point numbers only, and Numba's np.dot with it
+                self.library.add("integer_matmul")
+                return f"{result.name} = integer_matmul({', '.join(operands)})"
             stacks = [_stacked(o) for o in call.operands]
             return self._shaped(result, call.function, stacks)
         if call.function in _STACKED:

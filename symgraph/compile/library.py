@@ -87,6 +87,17 @@ def matmul(x: Array, y: Array) -> Array:
 
 
 @register_jitable
+def integer_matmul(x: Array, y: Array) -> Array:
+    """Return the product of two matrices of integers or booleans, of any layouts."""
+    out = np.zeros((x.shape[0], y.shape[1]), x.dtype)
+    for r in range(x.shape[0]):
+        for s in range(x.shape[1]):
+            for t in range(y.shape[1]):
+                out[r, t] += x[r, s] * y[s, t]
+    return out
+
+
+@register_jitable
 def cholesky(x: Array) -> Array:
     """Return the lower Cholesky factors."""
     out = np.empty_like(x)
