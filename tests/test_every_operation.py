@@ -208,6 +208,31 @@ def test_python_numbers_are_weak(name: str) -> None:
         assert FUNCTIONS[name](sg.constant(np.ones(1, dtype)), number).dtype == expected, (dtype, number)
 
 
+REDUCTIONS = (sg.sum, sg.prod, sg.mean, sg.max, sg.min, sg.any, sg.all, sg.argmax, sg.argmin, sg.cumulative_sum)
+
+
+@pytest.mark.parametrize("dtype", ["bool", "int8", "uint8", "int32", "int64", "uint64"])
+def test_integers_are_computed_as_numpy_does(dtype: str) -> None:
+    """Integers wrap, and divide by zero as in NumPy; here as the interpreter, which calls NumPy."""
+    bounds = (0, 1) if dtype == "bool" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    x_values = np.array([0, 1, 1, *bounds, bounds[1]], dtype)
+    y_values = np.array([1, 0, 1, 1, *bounds[::-1]], dtype)
+    with sg.Graph():
+        x, y = sg.placeholder("x", ("n",), dtype), sg.placeholder("y", ("n",), dtype)
+    outputs = [function(x) for function in REDUCTIONS]
+    for name, op in ELEMENTWISE.items():
+        if name in FUNCTIONS and (op.arity or 0) <= 2 and name not in ("astype", "polygamma"):
+            try:
+                node = FUNCTIONS[name](*[x, y][: op.arity])
+            except DTypeError:
+                continue
+            if node.dtype.kind != "f":
+                outputs.append(node)
+    outputs += [sg.astype(x, other) for other in DTYPES]
+    assert len(outputs) > 35
+    check_compiled(outputs, [{x: x_values, y: y_values}])
+
+
 # Kinks
 
 INF = np.inf

@@ -130,7 +130,7 @@ def test_large_packages_are_imported_in_one_room_only(module: str) -> None:
 
 
 def run_python(code: str) -> str:
-    environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent), "PYTHONDONTWRITEBYTECODE": ""}  # bytecode counts
+    environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent), "PYTHONDONTWRITEBYTECODE": ""}
     run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     return run.stdout
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from symgraph.errors import DifferentiationError
 from symgraph.op import Kind, Op
 from symgraph.ops.construct import cast
-from symgraph.ops.contraction import parse_subscripts
+from symgraph.ops.contraction import on_diagonal, parse_subscripts
 from symgraph.ops.elementwise import greater, logical_and, logical_not, logical_or, where
 from symgraph.ops.movement import broadcast_to, expand_dims, permute_dims, sum_to_shape
 from symgraph.ops.reductions import any as some
@@ -112,6 +112,15 @@ def _masks_of_arguments(op: Op, mask: Any, g: Any, out: Any, args: Sequence[Any]
     if op.kind is Kind.CONTRACT:
         inputs, result = contraction_labels(op, args, attrs)
         return [_aligned(full, result, labels, arg) for labels, arg in zip(inputs, args, strict=True)]
+    if op.kind is Kind.SCAN:
+        (axis,) = attrs
+        if "linear" in op.facts:
+            return [greater(op.vjp(cast(full, g.dtype), out, *args, *attrs)[0], 0)]
+        return [broadcast_to(some(full, axis, True), args[0].shape)]
+    if op.kind is Kind.LINALG:
+        batch = args[0].ndim - 2
+        matrices = some(full, tuple(range(batch, full.ndim)))
+        return [broadcast_to(expand_dims(matrices, tuple(range(batch, arg.ndim))), arg.shape) for arg in args]
     return [broadcast_to(some(full), arg.shape) for arg in args]
 
 
@@ -134,9 +143,10 @@ def _aligned(mask: Any, result: str, labels: str, arg: Any) -> Any:
     unique = list(dict.fromkeys(labels))
     order = tuple(kept.index(label) for label in unique if label in kept)
     moved = permute_dims(reduced, order) if order else reduced
+    spread = expand_dims(moved, tuple(a for a, label in enumerate(unique) if label not in kept))
     if len(unique) != len(labels):
-        return broadcast_to(some(mask), arg.shape)
-    spread = expand_dims(moved, tuple(a for a, label in enumerate(labels) if label not in kept))
+        sizes = dict(zip(labels, arg.shape, strict=True))
+        return on_diagonal(broadcast_to(spread, tuple(sizes[c] for c in unique)), "".join(unique), labels, arg.shape)
     if spread.shape != arg.shape:
         repeated = tuple(a for a, size in enumerate(arg.shape) if size == 1 and spread.shape[a] != 1)
         spread = some(spread, repeated, True) if repeated else spread

@@ -137,10 +137,10 @@ def _einsum_cotangent(g: Any, result: str, labels: str, operand: Any, others: Se
     sizes = dict(zip(labels, operand.shape, strict=True))
     missing = tuple(i for i, label in enumerate(unique) if label not in known)
     spread = broadcast_to(expand_dims(reduced, missing), tuple(sizes[label] for label in unique))
-    return spread if unique == labels else _on_diagonal(spread, unique, labels, operand.shape)
+    return spread if unique == labels else on_diagonal(spread, unique, labels, operand.shape)
 
 
-def _on_diagonal(x: Any, unique: str, labels: str, shape: Shape) -> Any:
+def on_diagonal(x: Any, unique: str, labels: str, shape: Shape) -> Any:
     """Return zeros of the shape, with x where axes that share a label have equal indices."""
     places = tuple(labels.index(label) for label in unique)
     spread = expand_dims(x, tuple(a for a in range(len(labels)) if a not in places))

@@ -128,11 +128,11 @@ _NORM = _reduction(
 )  # fmt: skip
 
 
-def _scan(name: str, numpy: str | Callable[..., Any], vjp: Any, torch: str) -> Op:
+def _scan(name: str, numpy: str | Callable[..., Any], vjp: Any, torch: str, facts: str = "smooth") -> Op:
     return register(
         Op(
             name, Kind.SCAN, 1, lambda x, axis: x, numpy, attributes=("axis",), vjp=vjp,
-            facts=frozenset({"smooth"}), torch_name=torch,
+            facts=frozenset(facts.split()), torch_name=torch,
         )
     )  # fmt: skip
 
@@ -153,7 +153,7 @@ def _exclusive_prod_vjp(g: Any, out: Any, x: Any, axis: int) -> list[Any]:
 
 _CUMSUM = _scan(
     "cumulative_sum", "numpy:cumsum",
-    lambda g, out, x, axis: [_reversed(cumulative_sum(_reversed(g, axis), axis), axis)], "Cumsum",
+    lambda g, out, x, axis: [_reversed(cumulative_sum(_reversed(g, axis), axis), axis)], "Cumsum", "smooth linear",
 )  # fmt: skip
 _EXCLUSIVE = _scan("exclusive_prod", reference.exclusive_prod, _exclusive_prod_vjp, "ExclusiveProd")
 
