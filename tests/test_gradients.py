@@ -134,7 +134,8 @@ def this_line() -> int:
 def test_integers_and_booleans_have_no_derivatives(dtype: str) -> None:
     x, k = sg.placeholder("x"), sg.placeholder("counts", ("n",), dtype)
     with pytest.raises(DifferentiationError, match=r"respect to <placeholder counts.*constants") as error:
-        line = this_line(); sg.gradients(x * 2, [k])  # noqa: E702
+        line = this_line()
+        sg.gradients(x * 2, [k])
     assert f"{Path(__file__).name}:{line}" in str(error.value)
     with pytest.raises(DifferentiationError, match=r"cannot differentiate <placeholder counts.*constants"):
         sg.gradients(k, [x])
@@ -170,7 +171,8 @@ def test_nodes_of_two_graphs_are_refused() -> None:
 def test_an_operation_without_a_rule_raises_and_names_the_line_that_declared_it() -> None:
     x = sg.placeholder("x", (3,))
     bare = Op("bare", Kind.REDUCE, 1, lambda t, *_: t, lambda a, *_: a, attributes=("axes", "keepdims"))
-    y = apply(bare, x, attrs=((0,), False)); line = this_line()  # noqa: E702
+    y = apply(bare, x, attrs=((0,), False))
+    line = this_line()
     with pytest.raises(DifferentiationError, match="bare has no derivative rule") as error:
         sg.gradients(y * 2, [x])
     assert f"{Path(__file__).name}:{line}" in str(error.value)
@@ -279,7 +281,9 @@ def test_a_deep_chain_is_built_differentiated_evaluated_printed_and_freed() -> N
     (gradient,) = sg.gradients(y, [x])
     value, slope = sg.evaluate([y, gradient], {x: 1.0})
     np.testing.assert_allclose(slope, 1.000001 ** (DEEP / 2), rtol=1e-9)
-    np.testing.assert_allclose(value, slope * (1 + 1e-9 * sum(1.000001 ** -(i + 0.0) for i in range(DEEP // 2))), rtol=1e-9)
+    np.testing.assert_allclose(
+        value, slope * (1 + 1e-9 * sum(1.000001 ** -(i + 0.0) for i in range(DEEP // 2))), rtol=1e-9
+    )
     assert sg.to_text(y).count("\n") > 100
     middle = y.args[0].args[0]
     references = [weakref.ref(y), weakref.ref(middle), weakref.ref(gradient)]

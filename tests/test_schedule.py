@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.helpers.engines import emitted, interpreted, program
 
 import symgraph as sg
 from symgraph.compile.loops import Buffer, Call, Loop, Program, walk
 from symgraph.dims import names
 from symgraph.models import MODELS, symgraph_library
+from tests.helpers.engines import emitted, interpreted, program
 
 # The models of symgraph.models, with names for their sizes; the parameters come first.
 SHAPES: dict[str, dict[str, Sequence[str]]] = {

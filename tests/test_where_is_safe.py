@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from tests.helpers.engines import emitted, interpreted, replay, tensors
 
 import symgraph as sg
 from symgraph import eager
+from tests.helpers.engines import emitted, interpreted, replay, tensors
 
 Array = np.ndarray[Any, Any]
 NAN, INF = np.nan, np.inf

@@ -187,7 +187,9 @@ power: Function = elementwise(
 def _power_base(g: Any, x: Any, y: Any) -> Any:
     exponent = construct.known_number(y)
     if exponent is None:
-        return where(equal(y, 0), 0, g * y * x ** (y - 1))
+        # Elsewhere the product is 0 at y = 0 by itself, and must keep its derivative 1/x with respect to y.
+        regular = logical_and(not_equal(x, 0), isfinite(x))
+        return where(logical_or(not_equal(y, 0), regular), g * y * x ** (y - 1), 0)
     if exponent == 0:
         return None
     if exponent == 1:
@@ -277,7 +279,7 @@ logaddexp: Function = elementwise(
 xlogy: Function = elementwise(
     "xlogy", "Return ``x * log(y)``, 0 where x is 0.",
     lambda g, out, x, y: where(logical_and(equal(x, 0), less_equal(y, 0)), 0, g * log(y)),
-    lambda g, out, x, y: where(equal(x, 0), 0, g * (x / y)),
+    lambda g, out, x, y: where(logical_and(equal(x, 0), equal(y, 0)), 0, g * (x / y)),
     numpy="scipy.special:xlogy", latex=r"{0} \log {1}", sympy="{0} * log({1})", domain=((0.3, 2), (0.3, 3)),
     oracle=lambda mp, x, y: x * mp.log(y),
 )  # fmt: skip

@@ -53,7 +53,9 @@ class Example(NamedTuple):
 
 def _apart(random: np.random.Generator, shape: Sequence[int]) -> Array:
     count = int(np.prod(shape, dtype=int))
-    return (random.permutation(count).reshape(shape) - count / 2 + 0.3) * (2.4 / max(count, 1)) + random.uniform(0, 0.01, shape)
+    return (random.permutation(count).reshape(shape) - count / 2 + 0.3) * (2.4 / max(count, 1)) + random.uniform(
+        0, 0.01, shape
+    )
 
 
 def _dominant(x: Array, *rest: Array) -> tuple[Array, ...]:

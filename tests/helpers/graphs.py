@@ -1,7 +1,8 @@
-"""Random graphs for property-based tests: hypothesis draws the structure, and shrinks it when a test fails."""
+"""Random graphs for property-based tests: hypothesis draws a seed and a length, and shortens the graph that fails."""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,6 @@ import symgraph as sg
 from symgraph.dims import evaluate
 
 Array = np.ndarray[Any, Any]
-Draw = Callable[..., Any]
 
 SPECIAL = [0.0, -0.0, 1.0, -1.0, 0.5, 2.0, -3.0]
 NOT_FINITE = [np.nan, np.inf, -np.inf]
@@ -35,15 +35,22 @@ _OF_SOMETHING: list[Callable[..., sg.Expr]] = [sg.max, sg.min]
 class Graph:
     """Grows a random graph: nodes of one dtype, and the number that each of their sizes stands for."""
 
-    def __init__(self, draw: Draw, dtype: str) -> None:
-        self.draw = draw
+    def __init__(self, seed: int, dtype: str) -> None:
+        self.seed = seed
+        self.random = random.Random(seed)
         self.dtype = dtype
-        self.sizes = {"n": draw(st.integers(0, 3)), "m": draw(st.sampled_from([3, 2, 1]))}
+        self.sizes = {"n": self.random.randint(0, 3), "m": self.random.randint(1, 3)}
         self.nodes: list[sg.Expr] = []
         self.leaves: list[sg.Expr] = []
 
     def pick(self, *choices: Any) -> Any:
-        return self.draw(st.sampled_from(choices))
+        return self.random.choice(choices)
+
+    def coin(self) -> bool:
+        return self.random.random() < 0.5
+
+    def axis_of(self, x: sg.Expr) -> int:
+        return self.random.randrange(x.ndim)
 
     def number(self, size: sg.Dim | int) -> int:
         return evaluate(size, self.sizes)
@@ -51,16 +58,31 @@ class Graph:
     def declare(self, count: int) -> None:
         self.leaves.append(sg.placeholder("x0", ("n", "m"), self.dtype))
         for i in range(1, count):
-            rank = self.draw(st.integers(0, 3))
+            rank = self.random.randint(0, 3)
             shape = [self.pick("n", "m", 1, 2, 3, 0) for _ in range(rank)]
             self.leaves.append(sg.placeholder(f"x{i}", shape, self.dtype))
         self.nodes += self.leaves
 
     def grow(self, steps: int) -> None:
-        makers = [self.unary, self.binary, self.reduction, self.movement, self.joined, self.index, self.product, self.scan]
+        makers = [
+            self.unary,
+            self.binary,
+            self.reduction,
+            self.movement,
+            self.joined,
+            self.index,
+            self.product,
+            self.scan,
+        ]
         for _ in range(steps):
-            node = self.pick(*makers)(self.pick(*self.nodes))
-            if node is not None and node.dtype == self.dtype and self.count(node) <= 300 and node.ndim <= 4:
+            node = self.pick(*makers)(self.pick(*self.nodes[-4:]))
+            if (
+                node is not None
+                and node not in self.nodes
+                and node.dtype == self.dtype
+                and self.count(node) <= 300
+                and node.ndim <= 4
+            ):
                 self.nodes.append(node)
 
     def count(self, node: sg.Expr) -> int:
@@ -77,15 +99,15 @@ class Graph:
     def partner(self, x: sg.Expr) -> sg.Expr:
         found = [y for y in self.nodes if _broadcasts(x, y)]
         if x.ndim:
-            axis = self.draw(st.integers(0, x.ndim - 1))
+            axis = self.axis_of(x)
             found += [sg.sum(x, axis=axis, keepdims=True), sg.arange(x.shape[-1], dtype=self.dtype) * 0.25]
         return self.pick(*found)  # type: ignore[no-any-return]
 
     def axes(self, x: sg.Expr) -> tuple[int, ...]:
-        return tuple(a for a in range(x.ndim) if self.draw(st.booleans()))
+        return tuple(a for a in range(x.ndim) if self.coin())
 
     def reduction(self, x: sg.Expr) -> sg.Expr | None:
-        axes, keepdims = self.axes(x), self.draw(st.booleans())
+        axes, keepdims = self.axes(x), self.coin()
         something = all(self.number(x.shape[a]) for a in axes)
         if not axes:
             return None
@@ -94,9 +116,9 @@ class Graph:
     def movement(self, x: sg.Expr) -> sg.Expr:
         if not x.ndim:
             return sg.broadcast_to(x, (self.pick(1, 2, "n"),))
-        axis = self.draw(st.integers(0, x.ndim - 1))
+        axis = self.axis_of(x)
         moves: list[Callable[[], sg.Expr]] = [
-            lambda: sg.permute_dims(x, self.draw(st.permutations(range(x.ndim)))),
+            lambda: sg.permute_dims(x, self.random.sample(range(x.ndim), x.ndim)),
             lambda: sg.reshape(x, (-1,)),
             lambda: sg.reshape(sg.permute_dims(x), (1, -1)),
             lambda: sg.expand_dims(x, axis),
@@ -122,19 +144,23 @@ class Graph:
     def joined(self, x: sg.Expr) -> sg.Expr:
         if not x.ndim:
             return sg.stack([x, x * 2, self.pick(*[y for y in self.nodes if not y.ndim])])
-        axis = self.draw(st.integers(0, x.ndim - 1))
+        axis = self.axis_of(x)
         rest = [y for y in self.nodes if y.ndim == x.ndim and _without(y, axis) == _without(x, axis)]
         return self.pick(sg.concat([x, self.pick(*rest)], axis), sg.stack([x, x + 1], axis))  # type: ignore[no-any-return]
 
     def index(self, x: sg.Expr) -> sg.Expr | None:
         if not x.ndim:
             return None
-        axis = self.draw(st.integers(0, x.ndim - 1))
+        axis = self.axis_of(x)
         size = x.shape[axis]
         order = sg.flip(sg.arange(size))
         choices = [sg.take(x, order, axis), sg.take(x, sg.stack([order, order]), axis)]
         if axis == 0:
-            choices += [x.at[order].set(x * 2), x.at[order // 2].add(x), sg.zeros(x.shape, self.dtype).at[order // 2].add(x)]
+            choices += [
+                x.at[order].set(x * 2),
+                x.at[order // 2].add(x),
+                sg.zeros(x.shape, self.dtype).at[order // 2].add(x),
+            ]
         if self.number(size) > 1:
             choices.append(sg.take(x, np.array([0, 1, -1]), axis))
             if axis == 0:
@@ -145,7 +171,9 @@ class Graph:
 
     def leaf_like(self, x: sg.Expr) -> sg.Expr:
         """Return numbers of this shape without rounding, so that every engine finds the same greatest one."""
-        return sg.sum(sg.where(sg.isnan(x), 0, 0), keepdims=True) + sg.cumulative_sum(sg.ones(x.shape, self.dtype), x.ndim - 1)
+        return sg.sum(sg.where(sg.isnan(x), 0, 0), keepdims=True) + sg.cumulative_sum(
+            sg.ones(x.shape, self.dtype), x.ndim - 1
+        )
 
     def product(self, x: sg.Expr) -> sg.Expr | None:
         fitting = [y for y in self.nodes if y.ndim and x.ndim and x.shape[-1] == y.shape[0 if y.ndim == 1 else -2]]
@@ -156,19 +184,19 @@ class Graph:
         if not choices:
             return None
         left, right = self.pick(*choices)
-        if left.ndim == right.ndim == 2 and self.draw(st.booleans()):
+        if left.ndim == right.ndim == 2 and self.coin():
             return sg.einsum(self.pick("ij,jk->ki", "ij,jk->i", "ij,jk->", "ij,jk->ijk"), left, right)
         return sg.tanh(left @ right)
 
     def scan(self, x: sg.Expr) -> sg.Expr | None:
-        return sg.cumulative_sum(x, self.draw(st.integers(0, x.ndim - 1))) if x.ndim else None
+        return sg.cumulative_sum(x, self.axis_of(x)) if x.ndim else None
 
     # Values
 
     def values(self, special: bool) -> dict[sg.Expr, Array]:
         """Return values for the leaves; with NaN, infinities and both zeros among them where wanted."""
-        random = np.random.default_rng(self.draw(st.integers(0, 9)))
-        pool = SPECIAL + NOT_FINITE if special and self.draw(st.booleans()) else SPECIAL
+        random = np.random.default_rng(self.seed)
+        pool = SPECIAL + NOT_FINITE if special and self.coin() else SPECIAL
         feed = {}
         for leaf in self.leaves:
             shape = [self.number(size) for size in leaf.shape]
@@ -193,12 +221,14 @@ def _without(x: sg.Expr, axis: int) -> tuple[Any, ...]:
 
 
 @st.composite
-def graphs(draw: Draw, dtype: str = "float64", steps: int = 8, special: bool = False) -> tuple[list[sg.Expr], dict[sg.Expr, Array]]:
+def graphs(
+    draw: Callable[..., Any], dtype: str = "float64", steps: int = 12, special: bool = False
+) -> tuple[list[sg.Expr], dict[sg.Expr, Array]]:
     """Draw some nodes of a random graph, and values for its placeholders."""
     with sg.Graph():
-        graph = Graph(draw, dtype)
-        graph.declare(draw(st.integers(1, 3)))
+        graph = Graph(draw(st.integers(0, 2**32 - 1)), dtype)
+        graph.declare(graph.random.randint(1, 3))
         graph.grow(draw(st.integers(1, steps)))
-        last = graph.nodes[-1]
-        outputs = [last, *[node for node in graph.nodes[len(graph.leaves) : -1] if draw(st.integers(0, 3)) == 0]]
-        return outputs, graph.values(special)
+        grown = graph.nodes[len(graph.leaves) :] or graph.leaves
+        some = [node for node in grown[:-1] if graph.random.random() < 0.3]
+        return list(dict.fromkeys([grown[-1], *some])), graph.values(special)
