@@ -64,6 +64,11 @@ def gradients(
     with _collection_paused():
         # Stable formulas have stable derivatives, so the laws run before as well as after.
         found = reverse(rewrite(targets, keep=barriers), sources, seeds, stop_gradients)
+        if unconnected != "zero" and None in found:
+            # A law may have dropped what a source does not change, as in where(True, y, x): its derivative is 0.
+            declared = reverse(targets, sources, seeds, stop_gradients)
+            pairs = zip(sources, found, declared, strict=True)
+            found = [zeros_like(x) if g is None and d is not None else g for x, g, d in pairs]
         connected = [_connected(x, g, unconnected) for x, g in zip(sources, found, strict=True)]
         simplified = iter(rewrite([g for g in connected if g is not None], keep=barriers))
         return [None if g is None else next(simplified) for g in connected]

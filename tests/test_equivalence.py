@@ -81,7 +81,7 @@ def test_ordinary_values_before_and_after_rewriting(sample: Sample) -> None:
 
 
 @quick(300)
-@given(graphs("float64", steps=8))
+@given(graphs("float64", steps=12))
 def test_gradients(sample: Sample) -> None:
     show(sample)
     outputs, feed = sample
@@ -92,7 +92,7 @@ def test_gradients(sample: Sample) -> None:
 
 
 @quick(80)
-@given(graphs("float64", steps=8))
+@given(graphs("float64", steps=12))
 def test_gradients_of_the_eager_engine(sample: Sample) -> None:
     show(sample)
     outputs, feed = sample

@@ -227,12 +227,26 @@ def _lower_einsum(*operands: Any) -> Expr:
     return _einsum(*operands)
 
 
+def _scatter_set(base: Expr, updates: Expr, *args: Any) -> Expr:
+    """The last write at a place stays: one axis of writes has an order, whichever way loops are nested."""
+    indices, axes = args[:-1], args[-1]
+    rank = indices[0].ndim
+    if rank < 2:
+        return apply(REGISTRY["scatter_set"], base, updates, *indices, attrs=(axes,))  # type: ignore[no-any-return]
+    count = product(indices[0].shape)
+    rows = reshape(updates, (count, *updates.shape[rank:]))
+    flat = [reshape(index, (count,)) for index in indices]
+    combined = apply(REGISTRY["scatter_set"], base, rows, *flat, attrs=(axes,))
+    return lower([combined], [base, updates, *indices])[0]
+
+
 _RULES: dict[str, Callable[..., Expr]] = {
     "matmul": _matmul,
     "mean": _mean,
     "logsumexp": _logsumexp,
     "vector_norm": _vector_norm,
     "reshape": _reshape,
+    "scatter_set": _scatter_set,
     "einsum": _lower_einsum,
 }
 

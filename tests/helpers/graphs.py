@@ -74,7 +74,10 @@ class Graph:
             self.product,
             self.scan,
         ]
-        for _ in range(steps):
+        wanted = len(self.nodes) + steps
+        for _ in range(5 * steps):
+            if len(self.nodes) == wanted:
+                break
             node = self.pick(*makers)(self.pick(*self.nodes[-4:]))
             if (
                 node is not None
@@ -222,7 +225,7 @@ def _without(x: sg.Expr, axis: int) -> tuple[Any, ...]:
 
 @st.composite
 def graphs(
-    draw: Callable[..., Any], dtype: str = "float64", steps: int = 12, special: bool = False
+    draw: Callable[..., Any], dtype: str = "float64", steps: int = 20, special: bool = False
 ) -> tuple[list[sg.Expr], dict[sg.Expr, Array]]:
     """Draw some nodes of a random graph, and values for its placeholders."""
     with sg.Graph():
