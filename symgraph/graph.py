@@ -112,7 +112,9 @@ class Graph(Namespace):
         full = "/".join([*_local.scopes, name])
         if full in self._names:
             taken = self._names[full]
-            raise GraphError(at_user_line(f"the name {full!r} is taken by {taken!r} (declared at {taken.location})"))
+            hint = "choose another, or begin a new graph: with sg.Graph(): ..."
+            message = f"the name {full!r} is taken by {taken!r} (declared at {taken.location}); {hint}"
+            raise GraphError(at_user_line(message))
         self._names[full] = node
         return full
 

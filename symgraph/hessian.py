@@ -54,7 +54,7 @@ def hessian(y: Any, x: Any) -> Any:
         raise DifferentiationError(at_user_line(f"hessian: a scalar is expected, got {y!r}, which is not one: sum it"))
     leaves: list[Expr] = flatten(x)
     slopes = gradients(y, leaves, unconnected="zero")
-    symmetric = _is_symmetric(y)
+    symmetric = _is_symmetric(y) and _are_independent(leaves)
     rows: list[list[Any]] = []
     for i, slope in enumerate(slopes):
         known = [_transposed(rows[j][i], leaves[j]) for j in range(i)] if symmetric else []
@@ -120,3 +120,8 @@ def _transposed(block: Expr, x: Expr) -> Any:
 def _is_symmetric(y: Expr) -> bool:
     """Tell whether the gradient is that of a function: a user's own operation may have any derivative rule."""
     return all(node.op.kind is Kind.LEAF or REGISTRY.get(node.op.name) is node.op for node in topological([y]))
+
+
+def _are_independent(nodes: Sequence[Expr]) -> bool:
+    """Tell whether no node is computed from another: only then are mixed derivatives the same in either order."""
+    return not any(other in topological([node]) for node in nodes if node.args for other in nodes if other is not node)

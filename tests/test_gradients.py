@@ -291,3 +291,9 @@ def test_a_deep_chain_is_built_differentiated_evaluated_printed_and_freed() -> N
     del y, gradient, middle
     gc.collect()
     assert [reference() for reference in references] == [None, None, None]
+
+
+def test_the_derivative_of_a_standard_deviation_at_0_is_0() -> None:
+    x = sg.placeholder("x", (3,))
+    (slope,) = sg.gradients(sg.std(x), [x])
+    np.testing.assert_array_equal(sg.evaluate(slope, {x: [2.0, 2.0, 2.0]}), np.zeros(3))

@@ -361,3 +361,15 @@ def test_compiled_as_interpreted() -> None:
     np.testing.assert_allclose(compiled[0], logistic_hessian(data[0], data[2]), rtol=1e-12, atol=1e-15)
     for one, other in zip(flatten(compiled), flatten(interpreted), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-11, atol=1e-12)
+
+
+def test_blocks_of_nodes_computed_from_each_other_are_nested_gradients():
+    s = sg.placeholder("s")
+    h = sg.exp(s)
+    y = sg.sin(h)
+    blocks = sg.hessian(y, [h, s])
+    by_h, by_s = sg.gradients(y, [h, s])
+    for row, slope in zip(blocks, [by_h, by_s], strict=True):
+        nested = sg.gradients(slope, [h, s], unconnected="zero")
+        np.testing.assert_allclose(sg.evaluate(list(row), {s: 0.3}), sg.evaluate(nested, {s: 0.3}))
+    assert abs(float(sg.evaluate(blocks[1][0], {s: 0.3})) - float(sg.evaluate(blocks[0][1], {s: 0.3}))) > 0.1

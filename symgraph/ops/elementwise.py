@@ -161,8 +161,8 @@ multiply: Function = elementwise(
 divide: Function = elementwise(
     "divide", "Return ``x / y``.",
     lambda g, out, x, y: g / y, lambda g, out, x, y: -(g * out / y),
-    takes="quotient", scalar="{0} / {1}", text="{0}/{1}", precedence=13, latex=r"\frac{{{0}}}{{{1}}}", sympy="{0} / {1}",
-    domain=((-2, 2), (0.5, 3)), oracle="fdiv", torch="Div",
+    takes="quotient", scalar="{0} / {1}", text="{0}/{1}", precedence=13, latex=r"\frac{{{0}}}{{{1}}}",
+    sympy="{0} / {1}", domain=((-2, 2), (0.5, 3)), oracle="fdiv", torch="Div",
 )  # fmt: skip
 floor_divide: Function = elementwise(
     "floor_divide", "Return ``x / y`` rounded down.", None, None,
@@ -587,7 +587,8 @@ _WHERE = register(
 def where(condition: Any, x: Any, y: Any) -> Any:
     """Return x where the condition holds, y elsewhere.
 
-    The branch not taken never reaches a derivative: NaN and infinities in it do no harm, to any order.
+    The branch not taken never reaches a derivative: NaN and infinities in it do no harm, to any order. Where a
+    matrix product lies between, a row or column of the other factor is kept out only when no use of it was taken.
 
     Args:
         condition: Booleans.

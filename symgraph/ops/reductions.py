@@ -255,14 +255,19 @@ def var(x: Any, axis: Axis = None, correction: float = 0, keepdims: bool = False
 
 @public
 def std(x: Any, axis: Axis = None, correction: float = 0, keepdims: bool = False) -> Any:
-    """Return the standard deviation over axes: the square root of the variance.
+    """Return the standard deviation over axes: the square root of the variance; its derivative at 0 is 0.
 
     Example:
         >>> import symgraph as sg
         >>> sg.evaluate(sg.std(sg.constant([1.0, 2.0, 3.0]), correction=1))
         np.float64(1.0)
     """
-    return sqrt(var(x, axis, correction, keepdims))
+    (value,) = promote("std", x, floating=True)
+    axes = normalize_axes("std", axis, value.ndim)
+    # A norm, whose derivative at 0 is 0 as PyTorch's is here; that of a square root is inf.
+    distance = vector_norm(value - mean(value, axes, True), axes, keepdims)
+    count = as_value("std", _count(value, axes), type(value), value.dtype)
+    return distance / sqrt(count - correction)
 
 
 @public

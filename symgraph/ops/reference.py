@@ -113,7 +113,7 @@ def logabsdet(x: Array) -> Any:
 
 
 def mean(x: Array, axes: tuple[int, ...], keepdims: bool) -> Any:
-    # As np.mean, which warns in words of its own when there is nothing to divide.
+    """Return the mean, as np.mean, which warns in words of its own when there is nothing to divide."""
     return np.sum(x, axes, keepdims=keepdims) / x.dtype.type(math.prod(x.shape[a] for a in axes))
 
 
