@@ -10,16 +10,18 @@ neither is part of its identity.
 from __future__ import annotations
 
 import hashlib
+import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any, NoReturn, Self
 from weakref import ref
 
 import numpy as np
 
 from symgraph.arraytype import ArrayType, as_dtype
-from symgraph.dims import Dim, Shape
+from symgraph.dims import Dim
 from symgraph.errors import DTypeError, GraphError, Location, at_user_line, user_location
 from symgraph.op import Kind, Op
 from symgraph.value import Value
@@ -61,6 +63,8 @@ class Expr(Value):
 
     @classmethod
     def _constant(cls, value: Any, dtype: np.dtype[np.generic] | None) -> Self:
+        if type(value) is float and dtype is not None:
+            return _number(value, math.copysign(1.0, value), dtype)  # type: ignore[return-value]
         return constant(value, dtype)  # type: ignore[return-value]
 
     def _known_number(self) -> float | int | bool | None:
@@ -169,14 +173,26 @@ def make(op: Op, args: tuple[Expr, ...], attrs: tuple[Any, ...] = (), type: Arra
         found = interned()
         if found is not None:
             return found
+    if type is None:
+        type = op.type_rule(*[arg.type for arg in args], *attrs)
+    return _new(key, op, args, attrs, type)
+
+
+def rebuild(node: Expr, args: Sequence[Expr]) -> Expr:
+    """Return the node with other arguments, of the same types."""
+    key = (node.op, node.attrs, None, *map(id, args))
+    interned = _interned.get(key)
+    found = None if interned is None else interned()
+    return _new(key, node.op, tuple(args), node.attrs, node.type) if found is None else found
+
+
+def _new(key: tuple[Any, ...], op: Op, args: tuple[Expr, ...], attrs: tuple[Any, ...], type: ArrayType) -> Expr:
     graph = None
     for arg in args:
         if arg.graph is not graph and arg.graph is not None:
             if graph is not None:
                 raise GraphError(at_user_line(f"{op.name}: {args!r} belong to different graphs"))
             graph = arg.graph
-    if type is None:
-        type = op.type_rule(*[arg.type for arg in args], *attrs)
     node = object.__new__(Expr)
     node.op = op
     node.args = args
@@ -245,6 +261,12 @@ def constant(value: Any, dtype: Any = None) -> Expr:
     return make_leaf(CONSTANT, (Literal(array),), ArrayType(array.dtype, array.shape))
 
 
+@lru_cache(maxsize=1024)
+def _number(value: float, sign: float, dtype: np.dtype[np.generic]) -> Expr:
+    """Return the constant of a number; the same few are used again and again (the sign tells -0.0 from 0.0)."""
+    return constant(value, dtype)
+
+
 Dim.as_node = staticmethod(constant)
 
 
@@ -292,20 +314,3 @@ def topological(outputs: Iterable[Expr], stop: frozenset[Expr] | set[Expr] = fro
                 else:
                     order.append(node)
     return order
-
-
-def rebuild(node: Expr, args: Sequence[Expr]) -> Expr:
-    """Return the node with other arguments of the same types."""
-    if all(new is old for new, old in zip(args, node.args, strict=True)):
-        return node
-    return make(node.op, tuple(args), node.attrs)
-
-
-def sizes_of(nodes: Iterable[Expr]) -> set[Dim]:
-    """Return every symbolic size that occurs in the types of nodes."""
-    return {size for node in nodes for size in node.type.shape if isinstance(size, Dim)}
-
-
-def shape_of(node: Expr) -> Shape:
-    """Return the shape of a node."""
-    return node.type.shape

@@ -20,7 +20,7 @@ from typing import Any, Literal, NamedTuple, Self, TypeAlias
 import numpy as np
 
 from symgraph.arraytype import FLOAT64, ArrayType
-from symgraph.expr import CONSTANT, Expr, constant_value
+from symgraph.expr import CONSTANT, Expr, constant_value, scalar_value
 from symgraph.graph import Graph, placeholder
 from symgraph.op import REGISTRY, Kind, Op
 from symgraph.ops import construct
@@ -230,20 +230,39 @@ def _orders(term: Term) -> Iterator[Term]:
             yield Term(term.head, args[::-1], term.attrs)
 
 
-def is_plausible(term: Term, op: Op, arg_ops: Sequence[Op]) -> bool:
-    """Tell whether a term may match some node of an operation whose arguments were made by these operations."""
+def is_plausible(term: Term, op: Op, made_by: Sequence[Op | Expr]) -> bool:
+    """Tell whether a term may match some node of an operation.
+
+    Args:
+        term: The pattern.
+        op: The operation.
+        made_by: What made its first arguments: operations, or constants themselves.
+    """
     head = term.head
     if isinstance(head, Family):
-        made = [arg.name == head.made_by for arg in arg_ops]
+        made = [m.op.name == head.made_by if isinstance(m, Expr) else m.name == head.made_by for m in made_by]
         return op.kind is head.kind and (all(made) if head.every else any(made))
-    return head is op and all(_may_be(arg, made) for arg, made in zip(term.args, arg_ops, strict=False))
+    if head is not op or not all(_may_be(arg, made) for arg, made in zip(term.args, made_by, strict=False)):
+        return False
+    twice = len(term.args) == 2 and isinstance(term.args[0].head, Variable) and term.args[0].head == term.args[1].head
+    return not twice or made_by[0] is made_by[1]
 
 
-def _may_be(term: Term, op: Op) -> bool:
+def _may_be(term: Term, made: Op | Expr) -> bool:
     head = term.head
+    if isinstance(made, Expr):
+        if isinstance(head, Variable | Op):
+            return isinstance(head, Variable)
+        number = scalar_value(made)
+        return number is not None and _is_number(number, head)
     if isinstance(head, Variable):
-        return not head.known or op is CONSTANT or op.name == "broadcast_to"
-    return head is op if isinstance(head, Op) else op is CONSTANT or op.name == "broadcast_to"
+        return not head.known or made is CONSTANT or made.name == "broadcast_to"
+    return head is made if isinstance(head, Op) else made is CONSTANT or made.name == "broadcast_to"
+
+
+def _is_number(number: Any, wanted: Any) -> bool:
+    """Tell whether a number is the wanted one, its sign at zero included."""
+    return number == wanted and (wanted != 0 or math.copysign(1, wanted) == math.copysign(1, number))
 
 
 def _match(term: Term, node: Expr, found: Bindings, kept: Kept, root: bool = False) -> bool:
@@ -264,7 +283,7 @@ def _match(term: Term, node: Expr, found: Bindings, kept: Kept, root: bool = Fal
     if isinstance(head, Family):
         return _match_family(head, node, found, kept)
     number = _number(node, kept)
-    return number == head and (head != 0 or math.copysign(1, head) == math.copysign(1, number))
+    return number is not None and _is_number(number, head)
 
 
 def _match_family(head: Family, node: Expr, found: Bindings, kept: Kept) -> bool:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from symgraph.errors import Location, RewriteError
-from symgraph.expr import Expr, derived, make, topological
+from symgraph.expr import CONSTANT, Expr, derived, rebuild, topological
 from symgraph.op import Op
 from symgraph.rewrite.laws import Bindings, Law, Term, is_plausible
 
@@ -77,7 +77,7 @@ class _Rewriting:
         self.normal: dict[int, Expr] = {id(node): node for node in keep}
         self.waiting: dict[int, tuple[Expr, str]] = {}
         self.alive: list[Expr] = list(keep)
-        self.candidates: dict[tuple[Op, ...], Candidates] = {}
+        self.candidates: dict[tuple[Op | Expr, ...], Candidates] = {}
         self.come_from: Callable[[Location | None], None]
 
     def run(self, outputs: Sequence[Expr], limit: int) -> list[Expr]:
@@ -99,7 +99,6 @@ class _Rewriting:
                 normal[key] = normal[id(waiting.pop(key)[0])]
                 continue
             current = node
-            self.come_from(node.location)
             for arg in node.args:
                 if normal[id(arg)] is not arg:
                     current = self.rebuilt(node)
@@ -134,7 +133,8 @@ class _Rewriting:
 
     def rebuilt(self, node: Expr) -> Expr:
         """Return a node with its arguments in normal form: itself if that would make it a kept node."""
-        new = make(node.op, tuple([self.normal[id(arg)] for arg in node.args]), node.attrs)
+        self.come_from(node.location)
+        new = rebuild(node, [self.normal[id(arg)] for arg in node.args])
         if id(new) in self.kept:
             return node
         self.alive.append(new)
@@ -142,21 +142,21 @@ class _Rewriting:
 
     def step(self, node: Expr) -> Step | None:
         """Return the application of the first law that applies."""
-        args = node.args
-        made_by = (
-            (node.op, args[0].op)
-            if len(args) == 1
-            else (node.op, args[0].op, args[1].op)
-            if len(args) == 2
-            else (node.op, *[arg.op for arg in args[:_WATCHED]])
-        )
+        args = node.args[:_WATCHED]
+        made_by: tuple[Op | Expr, ...] = (node.op, *[arg.op for arg in args])
         candidates = self.candidates.get(made_by)
         if candidates is None:
-            candidates = self.candidates[made_by] = tuple(
-                (law, variant)
-                for law, variant in self.laws.get(node.op, ()) or self.laws.get(None, ())
-                if is_plausible(variant, node.op, made_by[1:])
-            )
+            laws = self.laws.get(node.op, ()) or self.laws.get(None, ())
+            candidates = self.candidates[made_by] = _plausible(laws, made_by)
+        if candidates and CONSTANT in made_by:
+            # Most laws about numbers are about one number: a constant counts with its value.
+            valued = (node.op, *[arg if arg.op is CONSTANT else arg.op for arg in args])
+            chosen = self.candidates.get(valued)
+            if chosen is None:
+                chosen = self.candidates[valued] = _plausible(candidates, valued)
+            candidates = chosen
+        if candidates:
+            self.come_from(node.location)
         for law, variant in candidates:
             applied = law.applied(variant, node, self.kept)
             if applied is not None and not (self.kept and self.reaches_kept(*applied)):
@@ -192,6 +192,10 @@ class _Rewriting:
         names = [self.waiting[key][1] for key in keys[keys.index(id(node)) :]]
         named = sorted({name for name in names if name != "rebuilt"})
         return RewriteError(f"rewriting does not end: the laws {', '.join(named)} lead back to {node!r}")
+
+
+def _plausible(laws: Iterable[tuple[Law, Term]], made_by: Sequence[Any]) -> Candidates:
+    return tuple((law, variant) for law, variant in laws if is_plausible(variant, made_by[0], made_by[1:]))
 
 
 def _endless(recent: Collection[str]) -> RewriteError:
