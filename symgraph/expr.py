@@ -82,8 +82,19 @@ class Expr(Value):
 
     def __bool__(self) -> NoReturn:
         raise TypeError(
-            at_user_line(f"{self!r} has no truth value while the graph is declared: use sg.where, or sg.equal")
+            at_user_line(f"{self!r} has no truth value while the graph is declared: use sg.where, sg.logical_and")
         )
+
+    def __eq__(self, other: object) -> bool:
+        """Tell whether this is the same node; a comparison with numbers is refused, since it would not be one."""
+        if isinstance(other, int | float | np.generic | np.ndarray | Dim):
+            raise TypeError(at_user_line(f"== and != tell whether nodes are the same node: use sg.equal for {self!r}"))
+        return self is other
+
+    __hash__ = object.__hash__
+
+    def __setitem__(self, index: Any, value: Any) -> NoReturn:
+        raise TypeError(at_user_line(f"{self!r} cannot be changed: use x = x.at[index].set(value)"))
 
     def __float__(self) -> NoReturn:
         raise TypeError(at_user_line(f"{self!r} has no value while the graph is declared: compile or run it"))

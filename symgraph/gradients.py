@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,6 +16,7 @@ from symgraph.expr import Expr, constant_value
 from symgraph.ops.construct import as_value
 from symgraph.ops.creation import ones_like, zeros_like
 from symgraph.rewrite import rewrite
+from symgraph.structure import flatten, restore
 
 
 def gradients(
@@ -154,27 +155,4 @@ def grad(y: Expr, x: Any) -> Any:
         >>> sorted(sg.grad(p["w"] * p["b"], p))
         ['b', 'w']
     """
-    leaves: list[Expr] = []
-    _collect(x, leaves)
-    return _restore(x, iter(gradients(y, leaves)))
-
-
-def _collect(structure: Any, leaves: list[Expr]) -> None:
-    if isinstance(structure, Mapping):
-        for item in structure.values():
-            _collect(item, leaves)
-    elif isinstance(structure, list | tuple):
-        for item in structure:
-            _collect(item, leaves)
-    else:
-        leaves.append(structure)
-
-
-def _restore(structure: Any, leaves: Any) -> Any:
-    if isinstance(structure, Mapping):
-        return {key: _restore(item, leaves) for key, item in structure.items()}
-    if isinstance(structure, tuple) and hasattr(structure, "_fields"):
-        return type(structure)(*[_restore(item, leaves) for item in structure])
-    if isinstance(structure, list | tuple):
-        return type(structure)(_restore(item, leaves) for item in structure)
-    return next(leaves)
+    return restore(x, gradients(y, flatten(x)))

@@ -9,8 +9,9 @@ import numpy as np
 
 from symgraph import dims
 from symgraph.dims import Dim
-from symgraph.errors import ArgumentError, SizeError
+from symgraph.errors import ArgumentError, SizeError, at_user_line
 from symgraph.expr import CONSTANT, SIZE, Expr, topological
+from symgraph.graph import Graph
 from symgraph.op import Kind
 
 Array = np.ndarray[Any, Any]
@@ -94,12 +95,12 @@ def _evaluate(node: Expr, computed: Mapping[Expr, Any], sizes: Mapping[str, int]
     return result.astype(node.dtype, copy=False)[()]
 
 
-def evaluate(node: Any, feed: Mapping[Expr, Any] | None = None) -> Any:
+def evaluate(node: Any, feed: Mapping[Any, Any] | None = None) -> Any:
     """Evaluate a node, or a list of nodes, with NumPy, without compiling anything.
 
     Args:
         node: What to compute.
-        feed: The values of placeholders, or of any other node.
+        feed: The values of placeholders, or of any other node; placeholders may be named.
 
     Returns:
         A NumPy array, or a NumPy scalar; a list of them for a list.
@@ -117,11 +118,24 @@ def evaluate(node: Any, feed: Mapping[Expr, Any] | None = None) -> Any:
     """
     many = isinstance(node, list | tuple)
     outputs = list(node) if many else [node]
-    values = {leaf: np.asarray(value, dtype=leaf.dtype) for leaf, value in (feed or {}).items()}
+    values = {_fed(outputs, key): value for key, value in (feed or {}).items()}
+    values = {leaf: np.asarray(value, dtype=leaf.dtype) for leaf, value in values.items()}
     sizes = sizes_from(values)
     results = interpret(outputs, values, sizes)
     copies = [result.copy() if isinstance(result, np.ndarray) else result for result in results]
     return copies if many else copies[0]
+
+
+def _fed(outputs: Sequence[Expr], key: Any) -> Expr:
+    graph = next((output.graph for output in outputs if output.graph is not None), None)
+    if isinstance(key, Expr):
+        if key.graph is not graph and key.graph is not None and graph is not None:
+            raise ArgumentError(at_user_line(f"evaluate: the fed {key!r} belongs to another graph"))
+        return key
+    found = graph.names.get(key) if isinstance(graph, Graph) else None
+    if found is None:
+        raise ArgumentError(at_user_line(f"evaluate: a node or the name of one is fed, not {key!r}"))
+    return found
 
 
 def sizes_from(values: Mapping[Expr, Array]) -> dict[str, int]:

@@ -77,7 +77,8 @@ class Value:
             raise TypeError(f"len() of {self!r}, which has no axes")
         size = self.shape[0]
         if isinstance(size, Dim):
-            raise TypeError(f"len() of {self!r}: its size {size} is not known; use .shape[0]")
+            hint = "a loop over it needs a number; .shape[0] is the size"
+            raise TypeError(at_user_line(f"the length of {self!r} is {size}, which is not known yet: {hint}"))
         return size
 
     def __iter__(self) -> Iterator[Self]:

@@ -109,5 +109,5 @@ def test_mixed_second_derivatives_agree_where_a_rule_has_a_guard(function: Any, 
 
 def test_what_a_law_drops_has_derivative_0_and_is_not_unconnected() -> None:
     x, y = sg.placeholder("x", (2,)), sg.placeholder("y", (2,))
-    slopes = sg.gradients(sg.sum(sg.where(True, x, y)), [x, y])
+    slopes = sg.gradients(sg.sum(sg.where(np.True_, x, y)), [x, y])
     np.testing.assert_array_equal(sg.evaluate(slopes, {x: [1.0, 2.0], y: [3.0, 4.0]}), [[1, 1], [0, 0]])

@@ -21,7 +21,12 @@ _MOST_DERIVATIVES = 200
 
 @click.command()
 @click.argument("formula")
-@click.option("--wrt", metavar="NAMES", help="Symbols to differentiate by, such as x,y. All of them when not given.")
+@click.option(
+    "--wrt",
+    metavar="NAMES",
+    multiple=True,
+    help="Symbols to differentiate by, such as x,y; may be given several times. All of them when not given.",
+)
 @click.option(
     "--order", type=click.IntRange(1, _HIGHEST_ORDER), default=1, show_default=True, help="Order of the derivatives."
 )
@@ -29,7 +34,7 @@ _MOST_DERIVATIVES = 200
     "--format", "form", type=click.Choice(_FORMATS), default="text", show_default=True, help="What is printed."
 )
 @click.option("--name", default="formula", show_default=True, help="What the function is called in source code.")
-def derive(formula: str, wrt: str | None, order: int, form: str, name: str) -> None:
+def derive(formula: str, wrt: tuple[str, ...], order: int, form: str, name: str) -> None:
     """Differentiate FORMULA and print all its partial derivatives of one order.
 
     FORMULA has numbers, names, + - * / **, comparisons and functions such as sin, exp, where, maximum;
@@ -92,10 +97,10 @@ def _labelled_latex(named: dict[str, Expr]) -> str:
     return text
 
 
-def _chosen(wrt: str | None, symbols: dict[str, Expr]) -> list[str]:
+def _chosen(wrt: Sequence[str], symbols: dict[str, Expr]) -> list[str]:
     if not symbols:
         raise click.BadParameter("the formula has no symbols to differentiate by", param_hint="FORMULA")
-    names = list(symbols) if wrt is None else [name.strip() for name in wrt.split(",")]
+    names = [name.strip() for given in wrt for name in given.split(",")] or list(symbols)
     for name in names:
         if name not in symbols:
             raise click.BadParameter(
@@ -122,7 +127,8 @@ def _labels(by: Sequence[str], order: int, symbols: dict[str, Expr], latex: bool
 def _label(own: str, counts: Counter[str], order: int, latex: bool) -> str:
     if latex:
         power = f"^{{{order}}}" if order > 1 else ""
-        below = r" \, ".join(rf"\partial {name}{f'^{{{n}}}' if n > 1 else ''}" for name, n in counts.items())
+        shown = {name: latex_name(name) for name in counts}
+        below = r" \, ".join(rf"\partial {shown[name]}{f'^{{{n}}}' if n > 1 else ''}" for name, n in counts.items())
         return rf"\frac{{\partial{power} {own}}}{{{below}}}"
     below = " ".join(f"d{name}{n if n > 1 else ''}" for name, n in counts.items())
     return f"d{order if order > 1 else ''}{own}/{below if len(counts) == 1 else f'({below})'}"

@@ -47,10 +47,21 @@ class Compiled:
             values: For each input a contiguous array of just its dtype, or a scalar of that dtype.
             sizes: What the names of sizes stand for.
         """
-        results = list(self._kernel(*values, *self._constants, *map(sizes.__getitem__, self._sizes)))
+        try:
+            results = list(self._kernel(*values, *self._constants, *map(sizes.__getitem__, self._sizes)))
+        except IndexError as error:
+            raise _readable(error) from None
         for i, dtype in self._scalars:
             results[i] = dtype(results[i])
         return results
+
+
+def _readable(error: IndexError) -> IndexError:
+    """Return the error of ``wrap_index``, which compiled code cannot put into words, as a sentence."""
+    if len(error.args) != 3:
+        return error
+    _, index, size = error.args
+    return IndexError(f"index {index} is out of bounds for an axis of size {size}")
 
 
 def plan(inputs: Sequence[Expr], outputs: Sequence[Expr], options: Options, name: str) -> LoopProgram:

@@ -48,7 +48,10 @@ def to_latex(e: Expr | Sequence[Expr] | Mapping[str, Expr]) -> str:
     algebra = Forms(_namer(outputs))
     forms = _lower(outputs, algebra)
     taken = algebra.names()
-    free = (name for i in itertools.count(1) if (name := f"t_{{{i}}}") not in taken)
+    # An element of an array t is written t_{1}: shared parts take a letter that no array has.
+    stems = {name.partition("_")[0] for name in taken}
+    stem = next((letter for letter in "tuvsrqpzyxwabcdefghklm" if letter not in stems), r"\tau")
+    free = (name for i in itertools.count(1) if (name := f"{stem}_{{{i}}}") not in taken)
     lines, pieces = assemble(
         forms,
         lambda form: form.args,

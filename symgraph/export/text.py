@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -24,6 +25,7 @@ from symgraph.export.printing import (
 )
 from symgraph.expr import Expr, constant_value, topological
 from symgraph.op import Kind
+from symgraph.structure import flatten, paths
 
 _LIMIT = 160
 _HEAVY = 2
@@ -64,10 +66,11 @@ def given_outputs(e: Expr | Sequence[Expr] | Mapping[str, Expr]) -> tuple[list[E
         ExportError: something is not a node of a static graph.
     """
     if isinstance(e, Mapping):
-        outputs, labels = list(e.values()), [str(name) for name in e]
+        outputs = flatten(e)
+        # The path ['w'][0] is the label w_0.
+        labels = ["_".join(re.findall(r"[^\[\]']+", path)) for path in paths(e, "")]
     else:
-        outputs = list(e) if isinstance(e, list | tuple) else [e]  # type: ignore[list-item]
-        labels = []
+        outputs, labels = flatten(e), []
     for node in outputs:
         if not isinstance(node, Expr):
             raise ExportError(f"a node of a static graph is expected, got {type(node).__name__}")

@@ -14,6 +14,7 @@ from typing import Any
 
 from symgraph.arraytype import BOOL, FLOAT64, INT8, ArrayType, as_dtype, is_float
 from symgraph.errors import DTypeError, at_user_line
+from symgraph.expr import Expr
 from symgraph.op import Kind, Op, Rule, public, register
 from symgraph.ops import construct, reference
 from symgraph.ops.construct import apply, elementwise_type, promote
@@ -601,6 +602,9 @@ def where(condition: Any, x: Any, y: Any) -> Any:
         array([-1.,  2.])
     """
     engine = construct.engine_of("where", (condition, x, y))
+    if isinstance(condition, bool) and engine is Expr:
+        hint = "== between nodes tells whether they are the same node: use sg.equal (np.True_ is a constant condition)"
+        raise DTypeError(at_user_line(f"where: the condition is Python's {condition}; {hint}"))
     chosen = construct.cast(construct.as_value("where", condition, engine), BOOL)
     left, right = promote("where", x, y, engine=engine)
     return apply(_WHERE, chosen, left, right)
