@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from symgraph.compile.kernels import vector
 from symgraph.compile.kernels.arithmetic import abs, isfinite, isnan, maximum, power
+from symgraph.compile.kernels.lanes import vectorises
 from symgraph.compile.kernels.lowering import calls, in_double, kernel, unchanged
 
 _LN2 = math.log(2)
@@ -40,7 +42,7 @@ def hypot(x: Any, y: Any) -> Any:
 
 
 # Exponentials and logarithms
-@kernel(calls(math.exp))
+@kernel(vectorises(vector.exp))
 def exp(x: Any) -> Any:
     return np.exp(x)
 
@@ -50,12 +52,12 @@ def exp2(x: Any) -> Any:
     return np.exp2(x)
 
 
-@kernel(calls(math.expm1))
+@kernel(vectorises(vector.expm1))
 def expm1(x: Any) -> Any:
     return np.expm1(x)
 
 
-@kernel(calls(math.log))
+@kernel(vectorises(vector.log))
 def log(x: Any) -> Any:
     return np.log(x)
 
@@ -70,7 +72,7 @@ def log10(x: Any) -> Any:
     return np.log10(x)
 
 
-@kernel(calls(math.log1p))
+@kernel(vectorises(vector.log1p))
 def log1p(x: Any) -> Any:
     return np.log1p(x)
 
@@ -133,7 +135,7 @@ def cosh(x: Any) -> Any:
     return np.cosh(x)
 
 
-@kernel(calls(math.tanh))
+@kernel(vectorises(vector.tanh))
 def tanh(x: Any) -> Any:
     return np.tanh(x)
 
@@ -154,13 +156,13 @@ def atanh(x: Any) -> Any:
 
 
 # Activations
-@in_double()
+@in_double(emitter=vectorises(vector.sigmoid))
 def sigmoid(x: Any) -> Any:
     small = exp(-abs(x))
     return (1.0 if x >= 0 else small) / (1.0 + small)
 
 
-@in_double()
+@in_double(emitter=vectorises(vector.softplus))
 def softplus(x: Any) -> Any:
     return maximum(x, 0.0) + log1p(exp(-abs(x)))
 

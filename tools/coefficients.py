@@ -1,0 +1,98 @@
+"""Derive the polynomials of the vector kernels: prints the tables of symgraph/compile/kernels/coefficients.py.
+
+Each polynomial is the best weighted approximation of its function on an interval, found by Remez's exchange in 60
+digits: alternately solve for the polynomial whose weighted error takes equal values of alternating sign at n + 2
+points, and move the points to where the error is largest (J.-M. Muller, Elementary Functions, 3rd edition, 2016,
+section 3.6). The weight makes the error relative to the kernel's result. Coefficients are then rounded to the format.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from mpmath import mp, mpf
+
+mp.dps = 60
+Real = Any
+Curve = Callable[[Real], Real]
+DTYPES: dict[str, type[np.floating[Any]]] = {"double": np.float64, "float": np.float32}
+
+
+def fit(curve: Curve, weight: Curve, low: Real, high: Real, powers: list[int]) -> tuple[list[Real], Real]:
+    """Return the coefficients of the powers of x that minimise the largest weighted error, and that error."""
+    count = len(powers) + 1
+    points = [(low + high) / 2 - (high - low) / 2 * mp.cos(mp.pi * (i + 0.5) / count) for i in range(count)]
+    grid = [(low + high) / 2 - (high - low) / 2 * mp.cos(mp.pi * i / (20 * count)) for i in range(20 * count + 1)]
+    table = [(x, curve(x), weight(x)) for x in grid]
+    coefficients: list[Real] = []
+    worst = mpf(0)
+    for _ in range(8):
+        rows = mp.matrix([[x**p for p in powers] + [(-1) ** i / weight(x)] for i, x in enumerate(points)])
+        solution = mp.lu_solve(rows, mp.matrix([curve(x) for x in points]))
+        coefficients = list(solution)[:-1]
+        errors = [w * (y - sum(c * x**p for c, p in zip(coefficients, powers, strict=True))) for x, y, w in table]
+        worst = max(abs(e) for e in errors)
+        points = _alternation(grid, errors, count) or points
+        if worst <= abs(solution[count - 1]) * 1.02:
+            break
+    return coefficients, worst
+
+
+def _alternation(grid: list[Real], errors: list[Real], count: int) -> list[Real] | None:
+    """Return the place of the largest error of each stretch of one sign, or None where there are too few."""
+    peaks: list[tuple[Real, Real]] = []
+    for x, error in zip(grid, errors, strict=True):
+        if peaks and (peaks[-1][1] > 0) == (error > 0):
+            if abs(error) > abs(peaks[-1][1]):
+                peaks[-1] = (x, error)
+        else:
+            peaks.append((x, error))
+    while len(peaks) > count:
+        peaks.pop(0 if abs(peaks[0][1]) < abs(peaks[-1][1]) else -1)
+    return [x for x, _ in peaks] if len(peaks) == count else None
+
+
+def polynomial(curve: Curve, weight: Curve, low: float, high: float, degree: int, dtype: type[Any]) -> list[float]:
+    """Return the rounded coefficients, the constant first, and report the error to stderr."""
+    coefficients, worst = fit(curve, weight, mpf(low), mpf(high), list(range(degree + 1)))
+    sys.stderr.write(f"degree {degree}: 2**{float(mp.log(worst, 2)):.1f}\n")
+    return [float(dtype(float(c))) for c in coefficients]
+
+
+Table = tuple[str, Curve, Curve, float, float, dict[str, int]]
+
+
+def _atanh_tail(z: Real) -> Real:
+    """Return (2 atanh(s) - 2 s) / s**3 for z = s**2."""
+    s = mp.sqrt(z)
+    return (2 * mp.atanh(s) - 2 * s) / s**3 if z > 1e-9 else mp.fsum(2 * z**n / (2 * n + 3) for n in range(12))
+
+
+def _exp_tail(r: Real) -> Real:
+    """Return (exp(r) - 1 - r) / r**2."""
+    return (mp.expm1(r) - r) / r**2 if abs(r) > 1e-5 else mp.fsum(r**n / mp.factorial(n + 2) for n in range(12))
+
+
+TABLES: list[Table] = [
+    ("EXP", _exp_tail, lambda r: abs(r) + mpf("1e-2"), -0.3470, 0.3470, {"double": 9, "float": 4}),
+    ("LOG", _atanh_tail, lambda z: z / 2 + 1e-4, 0, 0.02946, {"double": 6, "float": 2}),
+]
+
+
+def main(names: list[str]) -> None:
+    """Print the named tables, or all."""
+    for name, curve, weight, low, high, degrees in TABLES:
+        if names and name not in names:
+            continue
+        sys.stdout.write(f"{name} = {{\n")
+        for kind, degree in degrees.items():
+            numbers = polynomial(curve, weight, low, high, degree, DTYPES[kind])
+            sys.stdout.write(f'    "{kind}": (\n' + "".join(f"        {c!r},\n" for c in numbers) + "    ),\n")
+        sys.stdout.write("}\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
