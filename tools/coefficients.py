@@ -76,10 +76,40 @@ def _exp_tail(r: Real) -> Real:
     return (mp.expm1(r) - r) / r**2 if abs(r) > 1e-5 else mp.fsum(r**n / mp.factorial(n + 2) for n in range(12))
 
 
+def _sine_tail(u: Real) -> Real:
+    """Return (sin(pi t) / t - pi) / t**2 for u = t**2."""
+    return mp.fsum((-1) ** n * mp.pi ** (2 * n + 1) * u ** (n - 1) / mp.factorial(2 * n + 1) for n in range(1, 26))
+
+
+def _erf_tail(u: Real) -> Real:
+    """Return (erf(x) - 2 x / sqrt(pi)) / x**3 for u = x**2."""
+    c = 2 / mp.sqrt(mp.pi)
+    return mp.fsum(c * (-1) ** n * u ** (n - 1) / (mp.factorial(n) * (2 * n + 1)) for n in range(1, 40))
+
+
+def _scaled_erfc(t: Real) -> Real:
+    """Return (1 + 2 x) exp(x**2) erfc(x) for t = (x - 4) / (x + 4)."""
+    if t == 1:
+        return 2 / mp.sqrt(mp.pi)
+    x = 4 * (1 + t) / (1 - t)
+    return (1 + 2 * x) * mp.exp(x * x) * mp.erfc(x) if x < 200 else _far_erfc(x)
+
+
+def _far_erfc(x: Real) -> Real:
+    """Return the same for large x, from the asymptotic series (NIST DLMF 7.12.1)."""
+    series = mp.fsum((-1) ** n * mp.fac2(2 * n - 1) / (2 * x * x) ** n for n in range(12))
+    return (1 + 2 * x) / (x * mp.sqrt(mp.pi)) * series
+
+
 TABLES: list[Table] = [
     ("EXP", _exp_tail, lambda r: abs(r) + mpf("1e-2"), -0.3470, 0.3470, {"double": 9, "float": 4}),
     ("LOG", _atanh_tail, lambda z: z / 2 + 1e-4, 0, 0.02946, {"double": 6, "float": 2}),
+    ("SINE", _sine_tail, lambda u: u / 2 + mpf("1e-3"), 0, 0.2501, {"double": 7, "float": 4}),
+    ("ERF", _erf_tail, lambda u: u + mpf("1e-3"), 0, 1, {"double": 11, "float": 6}),
+    ("ERFC", _scaled_erfc, lambda t: mpf(1), -0.6, 0.75, {"double": 18, "float": 9}),
 ]
+# Evaluated in double precision, for float32: the rounding of the coefficients must not show.
+IN_DOUBLE = {"SINE", "ERF", "ERFC"}
 
 
 def main(names: list[str]) -> None:
@@ -89,7 +119,7 @@ def main(names: list[str]) -> None:
             continue
         sys.stdout.write(f"{name} = {{\n")
         for kind, degree in degrees.items():
-            numbers = polynomial(curve, weight, low, high, degree, DTYPES[kind])
+            numbers = polynomial(curve, weight, low, high, degree, np.float64 if name in IN_DOUBLE else DTYPES[kind])
             sys.stdout.write(f'    "{kind}": (\n' + "".join(f"        {c!r},\n" for c in numbers) + "    ),\n")
         sys.stdout.write("}\n")
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from symgraph.compile.kernels import vector
+from symgraph.compile.kernels import vector, vector_trigonometric
 from symgraph.compile.kernels.arithmetic import abs, isfinite, isnan, maximum, power
 from symgraph.compile.kernels.lanes import vectorises
 from symgraph.compile.kernels.lowering import calls, in_double, kernel, unchanged
@@ -90,17 +90,17 @@ def xlogy(x: Any, y: Any) -> Any:
 
 
 # Trigonometry
-@kernel(calls(math.sin))
+@kernel(vectorises(vector_trigonometric.sin))
 def sin(x: Any) -> Any:
     return np.sin(x)
 
 
-@kernel(calls(math.cos))
+@kernel(vectorises(vector_trigonometric.cos))
 def cos(x: Any) -> Any:
     return np.cos(x)
 
 
-@kernel(calls(math.tan))
+@kernel(vectorises(vector_trigonometric.tan))
 def tan(x: Any) -> Any:
     return np.tan(x)
 

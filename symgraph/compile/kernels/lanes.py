@@ -128,6 +128,10 @@ class Lane:
         """Return whether two floats are equal."""
         return self._compare("==", other)
 
+    def negative(self) -> Lane:
+        """Return whether an integer is negative."""
+        return self.like(self.builder.icmp_signed("<", self.value, self.constant(0)))
+
     def is_nan(self) -> Lane:
         """Return whether a float is NaN."""
         return self.like(self.builder.fcmp_unordered("uno", self.value, self.value))
@@ -258,3 +262,28 @@ def _define(module: Any, name: str, source: Callable[..., Lane], kind: Any, arit
     if in_double:
         lanes = [widened(lane) for lane in lanes]
     builder.ret(narrowed(source(*lanes), format).value)
+
+
+def table_entry(index: Lane, name: str, numbers: Sequence[float]) -> Lane:
+    """Return a double of a constant table; LLVM reads several at once where the processor can."""
+    module = index.builder.module
+    if name not in module.globals:
+        constant = ir.GlobalVariable(module, ir.ArrayType(_DOUBLE, len(numbers)), name)
+        constant.linkage, constant.global_constant = "internal", True
+        constant.initializer = ir.Constant(constant.value_type, list(numbers))
+    zero = ir.Constant(index.value.type, 0)
+    address = index.builder.gep(module.globals[name], [zero, index.value], inbounds=True)
+    return index.like(index.builder.load(address))
+
+
+def two_sum(x: Lane, y: Lane) -> tuple[Lane, Lane]:
+    """Return the rounded sum and its error (D. E. Knuth, The Art of Computer Programming 2, section 4.2.2)."""
+    total = x + y
+    other = total - x
+    return total, (x - (total - other)) + (y - other)
+
+
+def two_product(x: Lane, y: Lane | Number) -> tuple[Lane, Lane]:
+    """Return the rounded product and its error."""
+    product = x * y
+    return product, fma(x, y, -product)

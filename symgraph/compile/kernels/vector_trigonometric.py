@@ -1,0 +1,171 @@
+"""Sine, cosine and tangent as straight-line code that LLVM vectorises, for arguments of every size.
+
+The argument is reduced modulo pi as M. H. Payne and R. N. Hanek do (Radian reduction for trigonometric functions, ACM
+SIGNUM Newsletter 18, 1983): of 1/pi only those bits are multiplied with the argument that make neither a multiple of
+2 nor a number too small to matter. They come from a table by the argument's exponent, so there is one way for small
+and for huge arguments. Half the remainder's sine series does the rest: sin(x) = ±sin(pi t) with abs(t) at most 1/2.
+"""
+
+# ruff: noqa: D103  (each kernel is documented as the operation of its name)
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+from symgraph.compile.kernels.coefficients import SINE
+from symgraph.compile.kernels.lanes import (
+    DOUBLE,
+    FLOAT,
+    Format,
+    Lane,
+    fma,
+    magnitude,
+    narrowed,
+    parts,
+    poly,
+    select,
+    table_entry,
+    two_product,
+    two_sum,
+    unary,
+    widened,
+    with_sign,
+)
+
+
+def _pi(bits: int) -> int:
+    """Return pi times ``2**bits``, by Machin's formula."""
+
+    def inverse_tangent(n: int) -> int:
+        term = total = (1 << bits + 32) // n
+        k = 1
+        while term:
+            term //= -n * n
+            k += 2
+            total += term // k
+        return total
+
+    return 16 * inverse_tangent(5) - 4 * inverse_tangent(239) >> 32
+
+
+_STEP, _WIDTH, _ROWS = 16, 48, 70
+_BITS = 1280
+_INVERSE = (1 << 2 * _BITS) // _pi(_BITS)  # 1/pi with so many bits after the point
+# Entry i: the bits of 1/pi from 16 i + 1 to 16 i + 48 after the point, as a number below 1.
+INVERSE_PI = [((_INVERSE >> _BITS - _STEP * i - _WIDTH) % 2**_WIDTH) / 2**_WIDTH for i in range(_ROWS)]
+PI = parts(Fraction(_pi(_BITS), 1 << _BITS), 53)["double"]
+
+
+def _modulo_two(x: Lane) -> Lane:
+    return fma(unary("roundeven", x * 0.5), -2.0, x)
+
+
+def _products(x: Lane, source: Format) -> list[Lane]:
+    """Return numbers whose sum is ``x / pi`` but for a multiple of 2, largest first."""
+    precision = source.fraction + 1
+    first = DOUBLE.exponent_bias + precision  # an argument with this exponent is a multiple of 2**(precision bits) less
+    exponent = (x.bits() >> DOUBLE.fraction) & 0x7FF
+    excess = exponent - first
+    row = select(excess.negative(), 0, excess) >> 4
+    scaled = (x.bits() - (row << (DOUBLE.fraction + 4))).number()
+    result: list[Lane] = []
+    for i in range(4 if source is DOUBLE else 3):
+        entry = table_entry(row + 3 * i, "symgraph.inverse_pi", INVERSE_PI)
+        result += two_product(scaled * 2.0 ** (-_WIDTH * i), entry)
+    return result
+
+
+def reduced(x: Lane, source: Format, shift: float) -> tuple[Lane, Lane, Lane]:
+    """Return k, t and t's error in ``x / pi + shift = k + t`` with abs(t) at most 1/2; k modulo 2, rounded by addition.
+
+    Args:
+        x: The argument in double precision.
+        source: The format it came from, which says how many bits it has.
+        shift: 0 or 1/2.
+    """
+    if source is FLOAT:
+        h1, l1, h2, _, h3, _ = _products(x, source)
+        start = _modulo_two(h1)
+        rests = (l1 + h2) + h3
+        shifted = (start + shift) + DOUBLE.round
+        total = start - ((shifted - DOUBLE.round) - shift)
+        t = total + rests
+        return shifted, t, rests - (t - total)
+    h1, l1, h2, l2, h3, l3, h4, _ = _products(x, source)
+    middle, middle_error = two_sum(l1, h2)
+    total, total_error = two_sum(_modulo_two(h1), _modulo_two(middle))
+    shifted = (total + shift) + DOUBLE.round
+    start = total - ((shifted - DOUBLE.round) - shift)
+    # What is left is below 2**-26, but where start cancels it decides: it is summed with its errors.
+    rest, error1 = two_sum(h3, middle_error)
+    rest, error2 = two_sum(rest, l2)
+    rest, error3 = two_sum(rest, total_error)
+    t, error = two_sum(start, rest)
+    return shifted, t, error + (((error1 + error2) + error3) + (l3 + h4))
+
+
+def sine_parts(t: Lane, error: Lane) -> tuple[Lane, Lane]:
+    """Return ``sin(pi (t + error))`` as a rounded number and its error."""
+    high, low = PI
+    square = t * t
+    product, product_error = two_product(t, high)
+    slope = fma(square, -4.0 * high, high)  # near enough to pi cos(pi t), for a small error
+    # The cubic term apart: its coefficient is then not rounded once more, as the sum of the others with it is.
+    cubic, *others = SINE["double"]
+    cube = t * square
+    tail = fma(cube * square, poly(square, {"double": tuple(others)}), fma(t, low, fma(error, slope, product_error)))
+    rest = fma(cube, cubic, tail)
+    total = product + rest
+    return total, rest - (total - product)
+
+
+def sine_in_single(t: Lane) -> Lane:
+    """Return ``sin(pi t)`` in double precision with the accuracy that float32 needs."""
+    square = t * t
+    return t * fma(square, poly(square, {"double": SINE["float"]}), PI[0])
+
+
+def flipped(x: Lane, shifted: Lane) -> Lane:
+    """Return x with its sign changed where the integer in the low bits is odd."""
+    return (x.bits() ^ (shifted.bits() << 63)).number()
+
+
+def _wave(x: Lane, shift: float) -> Lane:
+    argument = widened(x)
+    k, t, error = reduced(argument, x.format, shift)
+    if x.format is FLOAT:
+        return flipped(sine_in_single(t), k)
+    return flipped(sine_parts(t, error)[0], k)
+
+
+def at_limits(x: Lane, result: Lane) -> Lane:
+    """Return the result, or NaN at infinity and NaN."""
+    return select(magnitude(x) < math.inf, result, math.nan)
+
+
+def sin(x: Lane) -> Lane:
+    return at_limits(x, select(magnitude(x) < 2.0**-27, x, narrowed(_wave(x, 0.0), x.format)))
+
+
+def cos(x: Lane) -> Lane:
+    return at_limits(x, narrowed(_wave(x, 0.5), x.format))
+
+
+def tan(x: Lane) -> Lane:
+    argument = widened(x)
+    _, t, error = reduced(argument, x.format, 0.0)
+    # cos(pi t) = sin(pi (1/2 - t)) for t of either sign
+    size = magnitude(t)
+    complement = 0.5 - size
+    if x.format is FLOAT:
+        complement = complement - with_sign(error, error * t)
+        result = sine_in_single(t) / sine_in_single(complement)
+    else:
+        high, low = sine_parts(t, error)
+        error = with_sign(error, error * t)
+        below, below_low = sine_parts(complement, ((0.5 - complement) - size) - error)
+        inverse = 1.0 / below
+        quotient = high * inverse
+        rest = fma(-quotient, below, high) + fma(-quotient, below_low, low)
+        result = fma(rest, inverse, quotient)
+    return at_limits(x, select(magnitude(x) < 2.0**-27, x, narrowed(result, x.format)))
