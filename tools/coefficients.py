@@ -71,6 +71,11 @@ def _atanh_tail(z: Real) -> Real:
     return (2 * mp.atanh(s) - 2 * s) / s**3 if z > 1e-9 else mp.fsum(2 * z**n / (2 * n + 3) for n in range(12))
 
 
+def _atanh_far_tail(z: Real) -> Real:
+    """Return what follows 2/3 in the same, divided by z."""
+    return mp.fsum(2 * z**n / (2 * n + 5) for n in range(40))
+
+
 def _exp_tail(r: Real) -> Real:
     """Return (exp(r) - 1 - r) / r**2."""
     return (mp.expm1(r) - r) / r**2 if abs(r) > 1e-5 else mp.fsum(r**n / mp.factorial(n + 2) for n in range(12))
@@ -88,10 +93,10 @@ def _erf_tail(u: Real) -> Real:
 
 
 def _scaled_erfc(t: Real) -> Real:
-    """Return (1 + 2 x) exp(x**2) erfc(x) for t = (x - 4) / (x + 4)."""
+    """Return (1 + 2 x) exp(x**2) erfc(x) for t = (x - 2.5) / (x + 2.5)."""
     if t == 1:
         return 2 / mp.sqrt(mp.pi)
-    x = 4 * (1 + t) / (1 - t)
+    x = mpf(5) / 2 * (1 + t) / (1 - t)
     return (1 + 2 * x) * mp.exp(x * x) * mp.erfc(x) if x < 200 else _far_erfc(x)
 
 
@@ -101,15 +106,41 @@ def _far_erfc(x: Real) -> Real:
     return (1 + 2 * x) / (x * mp.sqrt(mp.pi)) * series
 
 
+def _sinh_tail(u: Real) -> Real:
+    """Return (sinh(x) - x) / x**3 for u = x**2."""
+    return mp.fsum(u**n / mp.factorial(2 * n + 3) for n in range(25))
+
+
+def _atan_tail(u: Real) -> Real:
+    """Return (atan(x) - x) / x**3 for u = x**2."""
+    x = mp.sqrt(u)
+    return (
+        (mp.atan(x) - x) / x**3 if u > 1e-6 else mp.fsum((-1) ** n * u ** (n - 1) / (2 * n + 1) for n in range(1, 12))
+    )
+
+
+def _asin_tail(u: Real) -> Real:
+    """Return (asin(x) - x) / x**3 for u = x**2."""
+    x = mp.sqrt(u)
+    if u > 1e-6:
+        return (mp.asin(x) - x) / x**3
+    return mp.fsum(mp.binomial(2 * n, n) * u ** (n - 1) / (mpf(4) ** n * (2 * n + 1)) for n in range(1, 12))
+
+
 TABLES: list[Table] = [
     ("EXP", _exp_tail, lambda r: abs(r) + mpf("1e-2"), -0.3470, 0.3470, {"double": 9, "float": 4}),
     ("LOG", _atanh_tail, lambda z: z / 2 + 1e-4, 0, 0.02946, {"double": 6, "float": 2}),
+    ("LOG_TAIL", _atanh_far_tail, lambda z: z * z / 2 + mpf("1e-6"), 0, 0.02946, {"double": 7}),
     ("SINE", _sine_tail, lambda u: u / 2 + mpf("1e-3"), 0, 0.2501, {"double": 7, "float": 4}),
-    ("ERF", _erf_tail, lambda u: u + mpf("1e-3"), 0, 1, {"double": 11, "float": 6}),
-    ("ERFC", _scaled_erfc, lambda t: mpf(1), -0.6, 0.75, {"double": 18, "float": 9}),
+    ("ERF", _erf_tail, lambda u: u + mpf("1e-3"), 0, 0.45, {"double": 8, "float": 4}),
+    ("ERFC", _scaled_erfc, lambda t: mpf(1), -0.667, 0.84, {"double": 22, "float": 10}),
+    ("SINH", _sinh_tail, lambda u: u / 2 + mpf("1e-3"), 0, 1.001, {"double": 6, "float": 3}),
+    ("ATAN", _atan_tail, lambda u: u + mpf("1e-3"), 0, 0.1717, {"double": 10, "float": 4}),
+    ("ASIN", _asin_tail, lambda u: u + mpf("1e-3"), 0, 0.2501, {"double": 11, "float": 5}),
+    ("CBRT", mp.cbrt, lambda m: mpf(1), 0.707, 1.415, {"double": 6, "float": 3}),
 ]
 # Evaluated in double precision, for float32: the rounding of the coefficients must not show.
-IN_DOUBLE = {"SINE", "ERF", "ERFC"}
+IN_DOUBLE = {"SINE", "ERF", "ERFC", "SINH", "ATAN", "ASIN", "CBRT"}
 
 
 def main(names: list[str]) -> None:

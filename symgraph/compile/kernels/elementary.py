@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from symgraph.compile.kernels import vector, vector_trigonometric
-from symgraph.compile.kernels.arithmetic import abs, isfinite, isnan, maximum, power
+from symgraph.compile.kernels import vector, vector_special, vector_trigonometric
+from symgraph.compile.kernels.arithmetic import abs, isnan, maximum
 from symgraph.compile.kernels.lanes import vectorises
 from symgraph.compile.kernels.lowering import calls, in_double, kernel, unchanged
 
@@ -27,16 +27,12 @@ def sqrt(x: Any) -> Any:
     return np.sqrt(x)
 
 
-@in_double()
+@kernel(vectorises(vector_special.cbrt))
 def cbrt(x: Any) -> Any:
-    if x == 0 or not isfinite(x):
-        return x
-    root = power(abs(x), 1 / 3)
-    root -= (root - abs(x) / (root * root)) / 3  # one Newton step; the power is off by up to 60 ulp
-    return root if x > 0 else -root
+    return np.cbrt(x)
 
 
-@kernel(calls(math.hypot))
+@kernel(vectorises(vector_special.hypot))
 def hypot(x: Any, y: Any) -> Any:
     return np.hypot(x, y)
 

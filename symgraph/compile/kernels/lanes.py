@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -38,7 +38,7 @@ class Format:
 
 DOUBLE, FLOAT = Format(_DOUBLE, 64, 53), Format(_FLOAT, 32, 24)
 FORMATS = {"double": DOUBLE, "float": FLOAT}
-Coefficients = dict[str, tuple[float, ...]]
+Coefficients = Mapping[str, tuple[float, ...]]
 
 
 class Lane:
@@ -127,6 +127,10 @@ class Lane:
     def equals(self, other: Lane | Number) -> Lane:
         """Return whether two floats are equal."""
         return self._compare("==", other)
+
+    def differs(self, other: Lane | Number) -> Lane:
+        """Return whether two floats are different numbers."""
+        return self._compare("!=", other)
 
     def negative(self) -> Lane:
         """Return whether an integer is negative."""
@@ -281,6 +285,12 @@ def two_sum(x: Lane, y: Lane) -> tuple[Lane, Lane]:
     total = x + y
     other = total - x
     return total, (x - (total - other)) + (y - other)
+
+
+def fast_two_sum(x: Lane, y: Lane | Number) -> tuple[Lane, Lane]:
+    """Return the rounded sum and its error, where abs(x) is not less than abs(y) or x is zero."""
+    total = x + y
+    return total, y - (total - x)
 
 
 def two_product(x: Lane, y: Lane | Number) -> tuple[Lane, Lane]:

@@ -65,6 +65,17 @@ def exp(x: Lane) -> Lane:
     return scaled(1.0 + fma(r * r, poly(r, EXP), r), n)
 
 
+def exp_parts(x: Lane, error: Lane) -> tuple[Lane, Lane, Lane]:
+    """Return n and numbers p and q in ``exp(x + error) = 2**n (p + q)``; n for `scaled`, p near 1, q its error."""
+    n, r, r_error = reduced(clamped(x))
+    square, series = r * r, poly(r, EXP)
+    error = r_error + error
+    more = fma(square, series, fma(error, fma(square, series, r), error))
+    rest = r + more
+    power = rest + 1.0
+    return n, power, (rest - (power - 1.0)) + (more - (rest - r))
+
+
 def exp_of_negative(x: Lane) -> Lane:
     """Return exp for x <= 0, a quarter of an ulp more accurate: the error of the reduced argument is added."""
     least = LEAST[x.format.name]

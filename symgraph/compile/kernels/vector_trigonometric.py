@@ -53,7 +53,8 @@ _BITS = 1280
 _INVERSE = (1 << 2 * _BITS) // _pi(_BITS)  # 1/pi with so many bits after the point
 # Entry i: the bits of 1/pi from 16 i + 1 to 16 i + 48 after the point, as a number below 1.
 INVERSE_PI = [((_INVERSE >> _BITS - _STEP * i - _WIDTH) % 2**_WIDTH) / 2**_WIDTH for i in range(_ROWS)]
-PI = parts(Fraction(_pi(_BITS), 1 << _BITS), 53)["double"]
+PI_EXACT = Fraction(_pi(_BITS), 1 << _BITS)
+PI = parts(PI_EXACT, 53)["double"]
 
 
 def _modulo_two(x: Lane) -> Lane:
