@@ -11,14 +11,20 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
-from symgraph.compile.kernels.coefficients import EXP, LOG
+from symgraph.compile.kernels.coefficients import EXP, LOG, SINH
 from symgraph.compile.kernels.lanes import Lane, fma, magnitude, parts, poly, select, with_sign
 
 LN2_EXACT = Fraction(
     "0.693147180559945309417232121458176568075500134360255254120680009493393621969694715605863326996418687"
 )
+LN10_EXACT = Fraction(
+    "2.302585092994045684017991454684364207601101488628772976033327900967572609677352480235997205089598"
+)
 LN2 = parts(LN2_EXACT, 40)
+LN2_WHOLE = parts(LN2_EXACT, 53)
 LOG2_E = parts(1 / LN2_EXACT, 53)
+LOG10_E = parts(1 / LN10_EXACT, 53)
+LOG10_2 = parts(LN2_EXACT / LN10_EXACT, 40)
 LARGEST = {"double": 709.79, "float": 88.73}
 LEAST = {"double": -745.2, "float": -104.0}
 
@@ -83,6 +89,18 @@ def exp_of_negative(x: Lane) -> Lane:
     return scaled(1.0 + (r + fma(r * r, poly(r, EXP), error)), n)
 
 
+def exp2(x: Lane) -> Lane:
+    format = x.format
+    most, least = format.exponent_bias + 1.0, -(format.exponent_bias + format.fraction + 1.0)
+    x = select(x > most, most, select(x < least, least, x))
+    shifted = x + format.round
+    fraction = x - (shifted - format.round)  # exact
+    high, low = LN2_WHOLE[format.name]
+    r = fraction * high
+    error = fma(fraction, low, fma(fraction, high, -r))
+    return scaled(1.0 + (r + fma(r * r, poly(r, EXP), error)), shifted)
+
+
 def expm1(x: Lane) -> Lane:
     n, r, error = reduced(select(x > LARGEST[x.format.name], LARGEST[x.format.name], select(x < -40.0, -40.0, x)))
     rest = r + fma(r * r, poly(r, EXP), error)
@@ -129,6 +147,27 @@ def log(x: Lane) -> Lane:
     return at_limits(x, fma(k, high, fma(k, low, log_rest(f, 0.0)) + f))
 
 
+def log2(x: Lane) -> Lane:
+    k, m = split(x)
+    high, low = LOG2_E[x.format.name]
+    f = m - 1.0
+    rest = log_rest(f, 0.0)
+    log = f + rest
+    # The product with the part that was rounded away counts where k is zero.
+    return at_limits(x, fma(log, high, k) + fma(log, low, (rest - (log - f)) * high))
+
+
+def log10(x: Lane) -> Lane:
+    k, m = split(x)
+    high, low = LOG10_E[x.format.name]
+    two_high, two_low = LOG10_2[x.format.name]
+    f = m - 1.0
+    rest = log_rest(f, 0.0)
+    log = f + rest
+    rest = fma(log, low, fma(k, two_low, (rest - (log - f)) * high))
+    return at_limits(x, fma(k, two_high, fma(log, high, rest)))
+
+
 def log1p(x: Lane) -> Lane:
     total = x + 1.0
     back = total - x
@@ -168,3 +207,23 @@ def tanh(x: Lane) -> Lane:
     far = grown > 3.0
     quotient = select(far, -2.0, grown) / (grown + 2.0)
     return with_sign(select(far, 1.0 + quotient, quotient), x)
+
+
+def _half_exp(x: Lane) -> Lane:
+    """Return ``exp(x) / 2`` for x >= 0, which does not overflow where sinh and cosh do not."""
+    most = LARGEST[x.format.name] + 1.0
+    n, r, error = reduced(select(x > most, most, x))
+    return scaled(1.0 + (r + fma(r * r, poly(r, EXP), error)), n - 1.0)
+
+
+def cosh(x: Lane) -> Lane:
+    half = _half_exp(magnitude(x))
+    return half + 0.25 / half
+
+
+def sinh(x: Lane) -> Lane:
+    size = magnitude(x)
+    half = _half_exp(size)
+    square = x * x
+    near = fma(size * square, poly(square, SINH), size)
+    return with_sign(select(size < 1.0, near, half - 0.25 / half), x)

@@ -55,7 +55,9 @@ def _far_erfc(x: Lane, source: Format) -> Lane:
     """Return erfc for x of at least `_NEAR`."""
     x = select(x > 28.0, 28.0, x)
     t = (x - 2.5) / (x + 2.5)
-    scale = poly(t, _coefficients(ERFC, source))
+    constant, *others = ERFC[source.name]
+    rest = t * poly(t, {"double": tuple(others)})
+    scale, scale_error = fast_two_sum(t.like(t.constant(constant)), rest)
     square, square_error = two_product(x, x)
     n, power, power_error = vector.exp_parts(-square, -square_error)
     divisor, divisor_error = fast_two_sum(2.0 * x, 1.0)
@@ -64,7 +66,8 @@ def _far_erfc(x: Lane, source: Format) -> Lane:
         return vector.scaled(power * scale * inverse, n)
     product, product_error = two_product(power, scale)
     quotient = product * inverse
-    rest = fma(-quotient, divisor, product) + fma(-quotient, divisor_error, fma(power_error, scale, product_error))
+    product_error = fma(power, scale_error, fma(power_error, scale, product_error))
+    rest = fma(-quotient, divisor, product) + fma(-quotient, divisor_error, product_error)
     return vector.scaled(fma(rest, inverse, quotient), n)
 
 

@@ -1,4 +1,4 @@
-"""Sine, cosine and tangent as straight-line code that LLVM vectorises, for arguments of every size.
+"""Trigonometric functions and their inverses as straight-line code that LLVM vectorises.
 
 The argument is reduced modulo pi as M. H. Payne and R. N. Hanek do (Radian reduction for trigonometric functions, ACM
 SIGNUM Newsletter 18, 1983): of 1/pi only those bits are multiplied with the argument that make neither a multiple of
@@ -12,12 +12,13 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
-from symgraph.compile.kernels.coefficients import SINE
+from symgraph.compile.kernels.coefficients import ASIN, ATAN, SINE
 from symgraph.compile.kernels.lanes import (
     DOUBLE,
     FLOAT,
     Format,
     Lane,
+    fast_two_sum,
     fma,
     magnitude,
     narrowed,
@@ -170,3 +171,55 @@ def tan(x: Lane) -> Lane:
         rest = fma(-quotient, below, high) + fma(-quotient, below_low, low)
         result = fma(rest, inverse, quotient)
     return at_limits(x, select(magnitude(x) < 2.0**-27, x, narrowed(result, x.format)))
+
+
+def atan(x: Lane) -> Lane:
+    size = magnitude(widened(x))
+    coefficients = {"double": ATAN[x.format.name]}
+    middle, far = size > math.tan(math.pi / 8), size > math.tan(3 * math.pi / 8)
+    # atan(x) = pi/4 + atan((x - 1) / (x + 1)) = pi/2 - atan(1 / x)
+    numerator = select(far, -1.0, select(middle, size - 1.0, size))
+    divisor = select(far, size, select(middle, size + 1.0, 1.0))
+    lost = select(far, 0.0, select(middle, size - (divisor - 1.0), size * 0.0))
+    t = numerator / divisor
+    t_error = select(far, 0.0, (fma(-t, divisor, numerator) - t * lost) / divisor)
+    square = t * t
+    high, low = PI
+    base = select(far, high / 2, select(middle, t.like(t.constant(high / 4)), 0.0))
+    base_low = select(far, low / 2, select(middle, t.like(t.constant(low / 4)), 0.0))
+    rest = fma(t * square, poly(square, coefficients), base_low + t_error)
+    total, error = fast_two_sum(base, t)
+    return narrowed(with_sign(total + (error + rest), widened(x)), x.format)
+
+
+def _asin_parts(size: Lane, source: Format) -> tuple[Lane, Lane, Lane]:
+    """Return whether size is above 1/2, and s and r: asin(size) is s + r, above 1/2 it is pi/2 - 2 (s + r)."""
+    far = size > 0.5
+    z = select(far, (1.0 - size) * 0.5, size * size)
+    root = unary("sqrt", z)
+    s = select(far, root, size)
+    error = select(far & (root > 0.0), fma(-root, root, z) / (root + root), 0.0)
+    return far, s, fma(s * z, poly(z, {"double": ASIN[source.name]}), error)
+
+
+def asin(x: Lane) -> Lane:
+    argument = widened(x)
+    far, s, rest = _asin_parts(magnitude(argument), x.format)
+    high, low = PI
+    total, error = fast_two_sum(s.like(s.constant(high / 2)), s * -2.0)
+    result = select(far, total + fma(rest, -2.0, error + low / 2), s + rest)
+    return narrowed(with_sign(result, argument), x.format)
+
+
+def acos(x: Lane) -> Lane:
+    argument = widened(x)
+    far, s, rest = _asin_parts(magnitude(argument), x.format)
+    negative = argument < 0.0
+    high, low = PI
+    # Near 1: 2 asin(root); near -1: pi - 2 asin(root); between: pi/2 - asin(x)
+    base = select(far, select(negative, s.like(s.constant(high)), 0.0), high / 2)
+    base_low = select(far, select(negative, s.like(s.constant(low)), 0.0), low / 2)
+    factor = select(far, s.like(s.constant(2.0)), 1.0)
+    factor = select(far ^ negative, factor, -factor)
+    total, error = fast_two_sum(base, factor * s)
+    return narrowed(total + fma(factor, rest, error + base_low), x.format)
