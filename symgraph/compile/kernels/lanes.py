@@ -33,6 +33,7 @@ class Format:
         self.exponent_bias: int = 2 ** (width - precision - 1) - 1
         self.round = 1.5 * 2.0**self.fraction  # a number added to it is rounded to an integer in the low bits
         self.tiny = 2.0 ** (1 - self.exponent_bias)
+        self.negligible = 2.0 ** -(precision + 2)  # where f(x) = x + O(x**2) rounds to x
         self.suffix = f"f{width}"
 
 

@@ -107,7 +107,7 @@ def expm1(x: Lane) -> Lane:
     # Half the power of two, which does not overflow where the result does not.
     power = power_of_two(n - 1.0)
     result = fma(power, rest, power - 0.5) * 2.0
-    return select(magnitude(x) < x.format.tiny, x, result)
+    return select(magnitude(x) < x.format.negligible, x, result)
 
 
 def split(x: Lane) -> tuple[Lane, Lane]:
@@ -177,7 +177,7 @@ def log1p(x: Lane) -> Lane:
     f = m - 1.0
     error = error * 0.25 * power_of_two((x.format.round + 2.0) - k)  # 2**-1024 is not a normal number
     result = at_limits(total, fma(k, high, fma(k, low, log_rest(f, fma(-f, error, error))) + f))
-    return select(magnitude(x) < x.format.tiny, x, result)
+    return select(magnitude(x) < x.format.negligible, x, result)
 
 
 def sigmoid(x: Lane) -> Lane:
