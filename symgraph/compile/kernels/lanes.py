@@ -172,7 +172,7 @@ def parts(value: Fraction, *widths: int) -> Coefficients:
     for name, format in FORMATS.items():
         rest, pieces = value, []
         for width in widths:
-            places = width if format is DOUBLE else width // 2 - 1
+            places = width if format is DOUBLE else min(width // 2 - 1, 24)
             quantum = Fraction(2) ** (math.frexp(float(rest))[1] - places)
             pieces.append(round(rest / quantum) * quantum)
             rest -= pieces[-1]

@@ -15,7 +15,6 @@ from fractions import Fraction
 from symgraph.compile.kernels import vector
 from symgraph.compile.kernels.coefficients import CBRT, ERF, ERFC, LOG_TAIL
 from symgraph.compile.kernels.lanes import (
-    DOUBLE,
     FLOAT,
     Coefficients,
     Format,
@@ -133,23 +132,22 @@ def power(x: Lane, y: Lane) -> Lane:
 
 
 def cbrt(x: Lane) -> Lane:
-    argument = widened(x)
-    size = magnitude(argument)
+    size = magnitude(x)
     k, fraction = vector.split(size)
-    shifted = fma(k, 1 / 3, DOUBLE.round)
-    third = shifted - DOUBLE.round
+    shifted = fma(k, 1 / 3, x.format.round)
+    third = shifted - x.format.round
     rest = fma(third, -3.0, k)  # -1, 0 or 1
     m = select(rest < 0.0, fraction * 0.5, select(rest > 0.0, fraction * 2.0, fraction))
     one = m.like(m.constant(1.0))
     factor = select(rest < 0.0, 0.5 ** (1 / 3), select(rest > 0.0, 2 ** (1 / 3), one))
-    start = poly(fraction, _coefficients(CBRT, x.format)) * factor
+    start = poly(fraction, CBRT) * factor
     cube = start * start * start
     # Halley's iteration: three times as many digits
     root = start + start * ((m - cube) / (cube + cube + m))
     result = root * vector.power_of_two(shifted)
-    result = with_sign(result, argument)
-    keep = argument.equals(0.0) | argument.is_nan() | size.equals(math.inf)
-    return narrowed(select(keep, argument, result), x.format)
+    result = with_sign(result, x)
+    keep = x.equals(0.0) | x.is_nan() | size.equals(math.inf)
+    return select(keep, x, result)
 
 
 def hypot(x: Lane, y: Lane) -> Lane:

@@ -55,7 +55,7 @@ _INVERSE = (1 << 2 * _BITS) // _pi(_BITS)  # 1/pi with so many bits after the po
 # Entry i: the bits of 1/pi from 16 i + 1 to 16 i + 48 after the point, as a number below 1.
 INVERSE_PI = [((_INVERSE >> _BITS - _STEP * i - _WIDTH) % 2**_WIDTH) / 2**_WIDTH for i in range(_ROWS)]
 PI_EXACT = Fraction(_pi(_BITS), 1 << _BITS)
-PI = parts(PI_EXACT, 53)["double"]
+PI = parts(PI_EXACT, 53)
 
 
 def _modulo_two(x: Lane) -> Lane:
@@ -108,7 +108,7 @@ def reduced(x: Lane, source: Format, shift: float) -> tuple[Lane, Lane, Lane]:
 
 def sine_parts(t: Lane, error: Lane) -> tuple[Lane, Lane]:
     """Return ``sin(pi (t + error))`` as a rounded number and its error."""
-    high, low = PI
+    high, low = PI["double"]
     square = t * t
     product, product_error = two_product(t, high)
     slope = fma(square, -4.0 * high, high)  # near enough to pi cos(pi t), for a small error
@@ -124,7 +124,7 @@ def sine_parts(t: Lane, error: Lane) -> tuple[Lane, Lane]:
 def sine_in_single(t: Lane) -> Lane:
     """Return ``sin(pi t)`` in double precision with the accuracy that float32 needs."""
     square = t * t
-    return t * fma(square, poly(square, {"double": SINE["float"]}), PI[0])
+    return t * fma(square, poly(square, {"double": SINE["float"]}), PI["double"][0])
 
 
 def flipped(x: Lane, shifted: Lane) -> Lane:
@@ -174,8 +174,7 @@ def tan(x: Lane) -> Lane:
 
 
 def atan(x: Lane) -> Lane:
-    size = magnitude(widened(x))
-    coefficients = {"double": ATAN[x.format.name]}
+    size = magnitude(x)
     middle, far = size > math.tan(math.pi / 8), size > math.tan(3 * math.pi / 8)
     # atan(x) = pi/4 + atan((x - 1) / (x + 1)) = pi/2 - atan(1 / x)
     numerator = select(far, -1.0, select(middle, size - 1.0, size))
@@ -184,42 +183,40 @@ def atan(x: Lane) -> Lane:
     t = numerator / divisor
     t_error = select(far, 0.0, (fma(-t, divisor, numerator) - t * lost) / divisor)
     square = t * t
-    high, low = PI
+    high, low = PI[x.format.name]
     base = select(far, high / 2, select(middle, t.like(t.constant(high / 4)), 0.0))
     base_low = select(far, low / 2, select(middle, t.like(t.constant(low / 4)), 0.0))
-    rest = fma(t * square, poly(square, coefficients), base_low + t_error)
+    rest = fma(t * square, poly(square, ATAN), base_low + t_error)
     total, error = fast_two_sum(base, t)
-    return narrowed(with_sign(total + (error + rest), widened(x)), x.format)
+    return with_sign(total + (error + rest), x)
 
 
-def _asin_parts(size: Lane, source: Format) -> tuple[Lane, Lane, Lane]:
+def _asin_parts(size: Lane) -> tuple[Lane, Lane, Lane]:
     """Return whether size is above 1/2, and s and r: asin(size) is s + r, above 1/2 it is pi/2 - 2 (s + r)."""
     far = size > 0.5
     z = select(far, (1.0 - size) * 0.5, size * size)
     root = unary("sqrt", z)
     s = select(far, root, size)
     error = select(far & (root > 0.0), fma(-root, root, z) / (root + root), 0.0)
-    return far, s, fma(s * z, poly(z, {"double": ASIN[source.name]}), error)
+    return far, s, fma(s * z, poly(z, ASIN), error)
 
 
 def asin(x: Lane) -> Lane:
-    argument = widened(x)
-    far, s, rest = _asin_parts(magnitude(argument), x.format)
-    high, low = PI
+    far, s, rest = _asin_parts(magnitude(x))
+    high, low = PI[x.format.name]
     total, error = fast_two_sum(s.like(s.constant(high / 2)), s * -2.0)
     result = select(far, total + fma(rest, -2.0, error + low / 2), s + rest)
-    return narrowed(with_sign(result, argument), x.format)
+    return with_sign(result, x)
 
 
 def acos(x: Lane) -> Lane:
-    argument = widened(x)
-    far, s, rest = _asin_parts(magnitude(argument), x.format)
-    negative = argument < 0.0
-    high, low = PI
+    far, s, rest = _asin_parts(magnitude(x))
+    negative = x < 0.0
+    high, low = PI[x.format.name]
     # Near 1: 2 asin(root); near -1: pi - 2 asin(root); between: pi/2 - asin(x)
     base = select(far, select(negative, s.like(s.constant(high)), 0.0), high / 2)
     base_low = select(far, select(negative, s.like(s.constant(low)), 0.0), low / 2)
     factor = select(far, s.like(s.constant(2.0)), 1.0)
     factor = select(far ^ negative, factor, -factor)
     total, error = fast_two_sum(base, factor * s)
-    return narrowed(total + fma(factor, rest, error + base_low), x.format)
+    return total + fma(factor, rest, error + base_low)
