@@ -49,11 +49,23 @@ def _pi(bits: int) -> int:
     return 16 * inverse_tangent(5) - 4 * inverse_tangent(239) >> 32
 
 
-_STEP, _WIDTH, _ROWS = 16, 48, 70
-_BITS = 1280
+_STEP, _BITS = 16, 1280
 _INVERSE = (1 << 2 * _BITS) // _pi(_BITS)  # 1/pi with so many bits after the point
-# Entry i: the bits of 1/pi from 16 i + 1 to 16 i + 48 after the point, as a number below 1.
-INVERSE_PI = [((_INVERSE >> _BITS - _STEP * i - _WIDTH) % 2**_WIDTH) / 2**_WIDTH for i in range(_ROWS)]
+
+
+def _bits_of_inverse_pi(first: int, width: int, rows: int) -> list[float]:
+    """Return numbers below 1: in row i the bits of 1/pi after the point that follow the first 16 i + `first`."""
+    skipped = range(first, first + _STEP * rows, _STEP)
+    return [((_INVERSE >> _BITS - places - width) % 2**width) / 2**width for places in skipped]
+
+
+# An argument of float64 needs 192 bits of 1/pi, which stand in rows i, i + 3, i + 6 and i + 9; one of float32 104 bits.
+# The rows reach to infinity, for which the table is read as well.
+_WIDTHS = {"double": 48, "float": 52}
+_TABLES = {
+    "double": [("symgraph.inverse_pi", _bits_of_inverse_pi(0, 48, 70), 3 * i) for i in range(4)],
+    "float": [(f"symgraph.inverse_pi.{i}", _bits_of_inverse_pi(52 * i, 52, 64), 0) for i in range(2)],
+}
 PI_EXACT = Fraction(_pi(_BITS), 1 << _BITS)
 PI = parts(PI_EXACT, 53)
 
@@ -65,15 +77,15 @@ def _modulo_two(x: Lane) -> Lane:
 def _products(x: Lane, source: Format) -> list[Lane]:
     """Return numbers whose sum is ``x / pi`` but for a multiple of 2, largest first."""
     precision = source.fraction + 1
-    first = DOUBLE.exponent_bias + precision  # an argument with this exponent is a multiple of 2**(precision bits) less
+    first = DOUBLE.exponent_bias + precision  # with this exponent and 16 more, 16 bits of 1/pi give multiples of 2 only
     exponent = (x.bits() >> DOUBLE.fraction) & 0x7FF
     excess = exponent - first
     row = select(excess.negative(), 0, excess) >> 4
     scaled = (x.bits() - (row << (DOUBLE.fraction + 4))).number()
     result: list[Lane] = []
-    for i in range(4 if source is DOUBLE else 3):
-        entry = table_entry(row + 3 * i, "symgraph.inverse_pi", INVERSE_PI)
-        result += two_product(scaled * 2.0 ** (-_WIDTH * i), entry)
+    for i, (name, numbers, offset) in enumerate(_TABLES[source.name]):
+        entry = table_entry(row + offset, name, numbers)
+        result += two_product(scaled * 2.0 ** (-_WIDTHS[source.name] * i), entry)
     return result
 
 
@@ -86,11 +98,10 @@ def reduced(x: Lane, source: Format, shift: float) -> tuple[Lane, Lane, Lane]:
         shift: 0 or 1/2.
     """
     if source is FLOAT:
-        h1, l1, h2, _, h3, _ = _products(x, source)
-        start = _modulo_two(h1)
-        rests = (l1 + h2) + h3
-        shifted = (start + shift) + DOUBLE.round
-        total = start - ((shifted - DOUBLE.round) - shift)
+        high, low, rest, _ = _products(x, source)  # the first is below 2**41
+        rests = low + rest
+        shifted = (high + shift) + DOUBLE.round
+        total = high - ((shifted - DOUBLE.round) - shift)
         t = total + rests
         return shifted, t, rests - (t - total)
     h1, l1, h2, l2, h3, l3, h4, _ = _products(x, source)
