@@ -369,3 +369,16 @@ def test_the_left_tail_of_gelu_keeps_relative_accuracy() -> None:
     for x in np.linspace(-35, -1, 35):
         exact = x * mpmath.ncdf(x)
         assert abs(kernels.gelu(x) - exact) <= abs(exact) * np.finfo(float).eps * (4 + x * x)
+
+
+def test_many_calls_in_one_function_share_one_copy_of_the_kernel() -> None:
+    source = "def chain(x):\n" + "    x = sin(x) + 1.0\n" * 100 + "    return x\n"
+    namespace = {"sin": kernels.sin}
+    exec(source, namespace)
+    chain: Any = numba.njit(namespace["chain"])
+    expected = 0.3
+    for _ in range(100):
+        expected = math.sin(expected) + 1.0
+    assert chain(0.3) == pytest.approx(expected, rel=1e-13)
+    calls = chain.inspect_llvm(chain.signatures[0]).count("@symgraph.sin.f64(")
+    assert 40 < calls < 100  # the first are inlined

@@ -15,6 +15,7 @@ import struct
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from llvmlite import ir
 
@@ -40,6 +41,10 @@ class Format:
 # LLVM keeps to 256 bits where the first processors with AVX-512 slowed down; these kernels gain up to half from 512.
 # llvmlite's own `add` knows no attributes with values.
 _WIDEST = '"prefer-vector-width"="512"'
+
+# A loop has a few calls; in straight-line code of thousands, copies of the kernels would make compiling slow.
+_INLINED = 48
+_calls: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
 
 DOUBLE, FLOAT = Format(_DOUBLE, 64, 53), Format(_FLOAT, 32, 24)
 FORMATS = {"double": DOUBLE, "float": FLOAT}
@@ -256,7 +261,8 @@ def vectorises(source: Callable[..., Lane], *, in_double: bool = False) -> Emitt
         if name not in module.globals:
             _define(module, name, source, kind, len(values), in_double)
         set.add(builder.function.attributes, _WIDEST)
-        return builder.call(module.globals[name], values)
+        _calls[builder.function] = count = _calls.get(builder.function, 0) + 1
+        return builder.call(module.globals[name], values, attrs=("noinline",) if count > _INLINED else ())
 
     return emit
 
