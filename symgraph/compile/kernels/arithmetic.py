@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 from numba.extending import register_jitable
 
+from symgraph.compile.kernels import vector_special
+from symgraph.compile.kernels.lanes import vectorises
 from symgraph.compile.kernels.lowering import Emitter, by_sign, calls, compiles, kernel, unchanged
 
 
@@ -100,7 +102,7 @@ def _power_by_squaring(one: Any) -> Emitter:
 _INTEGER_POWER = by_sign(_power_by_squaring(np.int64(1)), _power_by_squaring(np.uint64(1)))
 
 
-@kernel(calls(math.pow), integers=_INTEGER_POWER)
+@kernel(vectorises(vector_special.power), integers=_INTEGER_POWER)
 def power(x: Any, y: Any) -> Any:
     return np.power(x, y)
 

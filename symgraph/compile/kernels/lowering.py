@@ -3,7 +3,8 @@
 Numba can be taught a function in two ways. An ``overload`` compiles a Python function for each kernel: about
 40 ms each (measured, Numba 0.68). A typed name with a lowering rule costs next to nothing: what the caller
 contains is then one call of Numba's own scalar code. So kernels that Numba has a correct scalar code for are
-lowered to it, and only the others are compiled from a Python source, once per process.
+lowered to it, those whose speed matters to instructions of our own that LLVM vectorises (`lanes`), and only the others
+are compiled from a Python source, once per process.
 """
 
 from __future__ import annotations
@@ -105,11 +106,12 @@ def kernel(
     return decorate
 
 
-def in_double(attributes: int = 0) -> Callable[[Function], Function]:
+def in_double(attributes: int = 0, *, emitter: Emitter | None = None) -> Callable[[Function], Function]:
     """Return the decorator that makes a kernel of a function of np.float64 written with other kernels.
 
     Args:
         attributes: How many trailing arguments are static integers of the operation.
+        emitter: What to emit instead of a call of the function.
     """
 
     def decorate(source: Function) -> Function:
@@ -119,7 +121,7 @@ def in_double(attributes: int = 0) -> Callable[[Function], Function]:
             result = np.float32 if isinstance(operands[0], np.float32) else np.float64
             return result(source(*[np.float64(x) for x in operands[:split]], *operands[split:]))
 
-        return _teach(function, compiles(source), attributes, False)
+        return _teach(function, emitter or compiles(source), attributes, False)
 
     return decorate
 

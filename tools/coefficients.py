@@ -1,0 +1,159 @@
+"""Derive the polynomials of the vector kernels: prints the tables of symgraph/compile/kernels/coefficients.py.
+
+Each polynomial is the best weighted approximation of its function on an interval, found by Remez's exchange in 60
+digits: alternately solve for the polynomial whose weighted error takes equal values of alternating sign at n + 2
+points, and move the points to where the error is largest (J.-M. Muller, Elementary Functions, 3rd edition, 2016,
+section 3.6). The weight makes the error relative to the kernel's result. Coefficients are then rounded to the format.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from mpmath import mp, mpf
+
+mp.dps = 60
+Real = Any
+Curve = Callable[[Real], Real]
+DTYPES: dict[str, type[np.floating[Any]]] = {"double": np.float64, "float": np.float32}
+
+
+def fit(curve: Curve, weight: Curve, low: Real, high: Real, powers: list[int]) -> tuple[list[Real], Real]:
+    """Return the coefficients of the powers of x that minimise the largest weighted error, and that error."""
+    count = len(powers) + 1
+    points = [(low + high) / 2 - (high - low) / 2 * mp.cos(mp.pi * (i + 0.5) / count) for i in range(count)]
+    grid = [(low + high) / 2 - (high - low) / 2 * mp.cos(mp.pi * i / (20 * count)) for i in range(20 * count + 1)]
+    table = [(x, curve(x), weight(x)) for x in grid]
+    coefficients: list[Real] = []
+    worst = mpf(0)
+    for _ in range(8):
+        rows = mp.matrix([[x**p for p in powers] + [(-1) ** i / weight(x)] for i, x in enumerate(points)])
+        solution = mp.lu_solve(rows, mp.matrix([curve(x) for x in points]))
+        coefficients = list(solution)[:-1]
+        errors = [w * (y - sum(c * x**p for c, p in zip(coefficients, powers, strict=True))) for x, y, w in table]
+        worst = max(abs(e) for e in errors)
+        points = _alternation(grid, errors, count) or points
+        if worst <= abs(solution[count - 1]) * 1.02:
+            break
+    return coefficients, worst
+
+
+def _alternation(grid: list[Real], errors: list[Real], count: int) -> list[Real] | None:
+    """Return the place of the largest error of each stretch of one sign, or None where there are too few."""
+    peaks: list[tuple[Real, Real]] = []
+    for x, error in zip(grid, errors, strict=True):
+        if peaks and (peaks[-1][1] > 0) == (error > 0):
+            if abs(error) > abs(peaks[-1][1]):
+                peaks[-1] = (x, error)
+        else:
+            peaks.append((x, error))
+    while len(peaks) > count:
+        peaks.pop(0 if abs(peaks[0][1]) < abs(peaks[-1][1]) else -1)
+    return [x for x, _ in peaks] if len(peaks) == count else None
+
+
+def polynomial(curve: Curve, weight: Curve, low: float, high: float, degree: int, dtype: type[Any]) -> list[float]:
+    """Return the rounded coefficients, the constant first, and report the error to stderr."""
+    coefficients, worst = fit(curve, weight, mpf(low), mpf(high), list(range(degree + 1)))
+    sys.stderr.write(f"degree {degree}: 2**{float(mp.log(worst, 2)):.1f}\n")
+    return [float(dtype(float(c))) for c in coefficients]
+
+
+Table = tuple[str, Curve, Curve, float, float, dict[str, int]]
+
+
+def _atanh_tail(z: Real) -> Real:
+    """Return (2 atanh(s) - 2 s) / s**3 for z = s**2."""
+    s = mp.sqrt(z)
+    return (2 * mp.atanh(s) - 2 * s) / s**3 if z > 1e-9 else mp.fsum(2 * z**n / (2 * n + 3) for n in range(12))
+
+
+def _atanh_far_tail(z: Real) -> Real:
+    """Return what follows 2/3 in the same, divided by z."""
+    return mp.fsum(2 * z**n / (2 * n + 5) for n in range(40))
+
+
+def _exp_tail(r: Real) -> Real:
+    """Return (exp(r) - 1 - r) / r**2."""
+    return (mp.expm1(r) - r) / r**2 if abs(r) > 1e-5 else mp.fsum(r**n / mp.factorial(n + 2) for n in range(12))
+
+
+def _sine_tail(u: Real) -> Real:
+    """Return (sin(pi t) / t - pi) / t**2 for u = t**2."""
+    return mp.fsum((-1) ** n * mp.pi ** (2 * n + 1) * u ** (n - 1) / mp.factorial(2 * n + 1) for n in range(1, 26))
+
+
+def _erf_tail(u: Real) -> Real:
+    """Return (erf(x) - 2 x / sqrt(pi)) / x**3 for u = x**2."""
+    c = 2 / mp.sqrt(mp.pi)
+    return mp.fsum(c * (-1) ** n * u ** (n - 1) / (mp.factorial(n) * (2 * n + 1)) for n in range(1, 40))
+
+
+def _scaled_erfc(t: Real) -> Real:
+    """Return (1 + 2 x) exp(x**2) erfc(x) for t = (x - 2.5) / (x + 2.5)."""
+    if t == 1:
+        return 2 / mp.sqrt(mp.pi)
+    x = mpf(5) / 2 * (1 + t) / (1 - t)
+    return (1 + 2 * x) * mp.exp(x * x) * mp.erfc(x) if x < 200 else _far_erfc(x)
+
+
+def _far_erfc(x: Real) -> Real:
+    """Return the same for large x, from the asymptotic series (NIST DLMF 7.12.1)."""
+    series = mp.fsum((-1) ** n * mp.fac2(2 * n - 1) / (2 * x * x) ** n for n in range(12))
+    return (1 + 2 * x) / (x * mp.sqrt(mp.pi)) * series
+
+
+def _sinh_tail(u: Real) -> Real:
+    """Return (sinh(x) - x) / x**3 for u = x**2."""
+    return mp.fsum(u**n / mp.factorial(2 * n + 3) for n in range(25))
+
+
+def _atan_tail(u: Real) -> Real:
+    """Return (atan(x) - x) / x**3 for u = x**2."""
+    x = mp.sqrt(u)
+    return (
+        (mp.atan(x) - x) / x**3 if u > 1e-6 else mp.fsum((-1) ** n * u ** (n - 1) / (2 * n + 1) for n in range(1, 12))
+    )
+
+
+def _asin_tail(u: Real) -> Real:
+    """Return (asin(x) - x) / x**3 for u = x**2."""
+    x = mp.sqrt(u)
+    if u > 1e-6:
+        return (mp.asin(x) - x) / x**3
+    return mp.fsum(mp.binomial(2 * n, n) * u ** (n - 1) / (mpf(4) ** n * (2 * n + 1)) for n in range(1, 12))
+
+
+TABLES: list[Table] = [
+    ("EXP", _exp_tail, lambda r: abs(r) + mpf("1e-2"), -0.3470, 0.3470, {"double": 9, "float": 4}),
+    ("LOG", _atanh_tail, lambda z: z / 2 + 1e-4, 0, 0.02946, {"double": 6, "float": 2}),
+    ("LOG_TAIL", _atanh_far_tail, lambda z: z * z / 2 + mpf("1e-6"), 0, 0.02946, {"double": 7}),
+    ("SINE", _sine_tail, lambda u: u / 2 + mpf("1e-3"), 0, 0.2501, {"double": 7, "float": 4}),
+    ("ERF", _erf_tail, lambda u: u + mpf("1e-3"), 0, 0.45, {"double": 8, "float": 4}),
+    ("ERFC", _scaled_erfc, lambda t: mpf(1), -0.667, 0.84, {"double": 22, "float": 10}),
+    ("SINH", _sinh_tail, lambda u: u / 2 + mpf("1e-3"), 0, 1.001, {"double": 6, "float": 3}),
+    ("ATAN", _atan_tail, lambda u: u + mpf("1e-3"), 0, 0.1717, {"double": 10, "float": 4}),
+    ("ASIN", _asin_tail, lambda u: u + mpf("1e-3"), 0, 0.2501, {"double": 11, "float": 5}),
+    ("CBRT", mp.cbrt, lambda m: mpf(1), 0.707, 1.415, {"double": 6, "float": 3}),
+]
+# Evaluated in double precision, for float32: the rounding of the coefficients must not show.
+IN_DOUBLE = {"SINE", "ERF", "ERFC"}
+
+
+def main(names: list[str]) -> None:
+    """Print the named tables, or all."""
+    for name, curve, weight, low, high, degrees in TABLES:
+        if names and name not in names:
+            continue
+        sys.stdout.write(f"{name} = {{\n")
+        for kind, degree in degrees.items():
+            numbers = polynomial(curve, weight, low, high, degree, np.float64 if name in IN_DOUBLE else DTYPES[kind])
+            sys.stdout.write(f'    "{kind}": (\n' + "".join(f"        {c!r},\n" for c in numbers) + "    ),\n")
+        sys.stdout.write("}\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
