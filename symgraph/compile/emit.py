@@ -159,7 +159,11 @@ class _Writer:
     def _accumulate(self, statement: loops.Accumulate) -> str:
         target = self.operand(statement.target)
         value = self.operand(statement.operand)
+        dtypes = statement.target.dtype, statement.operand.dtype
         match statement.how:
+            case "sum" if isinstance(statement.target, Name) and dtypes[0].kind == "f":
+                self.kernels.add("accumulate")
+                return f"{target} = accumulate({target}, {self._converted(value, dtypes[1], dtypes[0])})"
             case "sum" | "prod" | "any" | "all":
                 symbol = {"sum": "+", "prod": "*", "any": "|", "all": "&"}[statement.how]
                 return f"{target} {symbol}= {value}"

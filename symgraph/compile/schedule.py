@@ -131,7 +131,7 @@ def schedule(outputs: Sequence[Expr], given: Iterable[Expr]) -> Schedule:
         if node not in leaves and not is_read_through(node):
             steps[node] = _step(node, leaves)
     axes = _unify(steps)
-    groups = _nest(list(steps.values()), steps, frozenset(), axes.priority)
+    groups = _nest(list(steps.values()), steps, frozenset())
     return Schedule(steps, groups, axes.leaf_axes, axes.sizes)
 
 
@@ -310,7 +310,6 @@ class _Axes:
         self.owner_count = 0
         self.leaf_axes: dict[Expr, list[int | None]] = {}
         self.sizes: dict[int, Size] = {}
-        self.priority: dict[int, tuple[int, int, int]] = {}
 
     def new(self, owner: int, size: Size) -> int:
         self.parent.append(len(self.parent))
@@ -362,7 +361,6 @@ def _unify(steps: dict[Expr, Step]) -> _Axes:
     for leaf, found in axes.leaf_axes.items():
         axes.leaf_axes[leaf] = [None if a is None else axes.find(a) for a in found]
     axes.sizes = {axes.find(a): axes.size_of[a] for a in range(len(axes.parent))}
-    axes.priority = _priorities(steps, axes.leaf_axes)
     return axes
 
 
@@ -372,26 +370,31 @@ def _unite_read(axes: _Axes, step: Step, operand: Read, source_axes: Sequence[in
             axes.unite(step.axes[index.axis], axis)
 
 
-def _priorities(steps: dict[Expr, Step], leaf_axes: dict[Expr, list[int | None]]) -> dict[int, tuple[int, int, int]]:
-    """Rank global axes from outer to inner: those with larger strides first, then those that more steps have."""
+def _priorities(members: Sequence[Step], bound: frozenset[int]) -> dict[int, tuple[int, int, int]]:
+    """Rank free axes from outer to inner: those with larger strides in what the members read and give, then those
+    that occur more often."""
     stride: dict[int, int] = {}
     count: dict[int, int] = {}
-    shapes: list[Sequence[int | None]] = [s.axes for s in steps.values()]
-    shapes += list(leaf_axes.values())
-    for shape in shapes:
-        found = [a for a in shape if a is not None]
-        for place, axis in enumerate(found):
-            stride[axis] = stride.get(axis, 0) + len(found) - 1 - 2 * place
-            count[axis] = count.get(axis, 0) + 1
+    for step in members:
+        places = [
+            step.places,
+            *([index.axis for index in operand.indices] for operand in step.reads),
+            range(len(step.axes)),
+        ]
+        for shape in places:
+            axes = [step.axes[p] for p in shape if p is not None]
+            found = [axis for axis in dict.fromkeys(axes) if axis not in bound]
+            for place, axis in enumerate(found):
+                stride[axis] = stride.get(axis, 0) + len(found) - 1 - 2 * place
+                count[axis] = count.get(axis, 0) + 1
     return {axis: (stride[axis], count[axis], -axis) for axis in stride}
 
 
 # The nest
 
 
-def _nest(
-    members: Sequence[Step], steps: dict[Expr, Step], bound: frozenset[int], priority: dict[int, tuple[int, int, int]]
-) -> list[Group]:
+def _nest(members: Sequence[Step], steps: dict[Expr, Step], bound: frozenset[int]) -> list[Group]:
+    priority = _priorities(members, bound)
     # What needs no loop comes first, so that loops which use it need not wait for others.
     groups: list[Group] = [Group(None, [])]
     by_axis: dict[int | None, list[int]] = {None: [0]}
@@ -423,7 +426,7 @@ def _nest(
         for step in group.steps:
             step.path.append(group)
         if group.axis is not None:
-            group.children = _nest(group.steps, steps, bound | {group.axis}, priority)
+            group.children = _nest(group.steps, steps, bound | {group.axis})
     return groups
 
 

@@ -7,6 +7,7 @@ functions warn where NumPy warns.
 
 from symgraph.compile.kernels.arithmetic import (
     abs,
+    accumulate,
     bitwise_invert,
     bitwise_left_shift,
     bitwise_right_shift,
@@ -66,6 +67,7 @@ from symgraph.compile.kernels.special import digamma, erf, erfc, erfinv, gelu, l
 
 __all__ = [
     "abs",
+    "accumulate",
     "acos",
     "acosh",
     "asin",

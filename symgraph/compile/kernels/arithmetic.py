@@ -130,6 +130,17 @@ def sign(x: Any) -> Any:
     return np.sign(x)
 
 
+def _emit_accumulation(context: Any, builder: Any, sig: Any, values: Sequence[Any]) -> Any:
+    """Add, and leave LLVM free to add in another order: only so does it vectorise a sum."""
+    return builder.fadd(*values, flags=("reassoc", "contract"))
+
+
+@kernel(_emit_accumulation)
+def accumulate(total: Any, x: Any) -> Any:
+    """Return ``total + x`` of a reduction, whose order is not fixed."""
+    return total + x
+
+
 @kernel(calls(np.square))
 def square(x: Any) -> Any:
     return np.square(x)
