@@ -13,7 +13,7 @@ from symgraph.compile import loops
 from symgraph.compile.loops import Affine, Buffer, Load, Name, Operand, Statement, Subscript
 from symgraph.dims import Size, product
 
-_POLICY = "Floating point: no fast-math; NaN, infinities and signed zeros keep their meaning; a*b+c may be fused."
+_POLICY = "Floating point: sums may be reordered and a*b+c fused; NaN, infinities and signed zeros keep their meaning."
 _STACKED = {"cholesky", "inv", "solve", "solve_triangular"}
 _DETERMINANTS = {"det", "det_sign", "logabsdet"}
 _ALONG_AXIS = {"cumulative_sum", "exclusive_prod", "argmax", "argmin"}
