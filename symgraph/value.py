@@ -8,7 +8,6 @@ an :class:`~symgraph.expr.Expr` builds a node, an eager tensor executes.
 from __future__ import annotations
 
 import inspect
-import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, Self, TypeAlias
@@ -428,8 +427,3 @@ def _is_operand(x: Any) -> bool:
 def is_python_scalar(x: Any) -> bool:
     """Tell whether NumPy treats a value as a weak scalar, which adapts to the other operand's dtype."""
     return type(x) in (int, float, bool) or isinstance(x, Dim)
-
-
-def element_count(shape: Sequence[int]) -> int:
-    """Return how many elements an array of known shape has."""
-    return math.prod(shape)

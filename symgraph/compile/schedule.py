@@ -108,13 +108,11 @@ class Schedule:
     Attributes:
         steps: Every computed node's step, operands first.
         groups: What runs at the outermost level, in order.
-        leaf_axes: For each leaf that is an array, the global axis of each of its axes.
         sizes: The size of each global axis.
     """
 
     steps: dict[Expr, Step]
     groups: list[Group]
-    leaf_axes: dict[Expr, list[int | None]]
     sizes: dict[int, Size]
 
 
@@ -132,7 +130,7 @@ def schedule(outputs: Sequence[Expr], given: Iterable[Expr]) -> Schedule:
             steps[node] = _step(node, leaves)
     axes = _unify(steps)
     groups = _nest(list(steps.values()), steps, frozenset())
-    return Schedule(steps, groups, axes.leaf_axes, axes.sizes)
+    return Schedule(steps, groups, axes.sizes)
 
 
 # Index forms
@@ -307,8 +305,6 @@ class _Axes:
         self.parent: list[int] = []
         self.members: list[set[int]] = []
         self.size_of: list[Size] = []
-        self.owner_count = 0
-        self.leaf_axes: dict[Expr, list[int | None]] = {}
         self.sizes: dict[int, Size] = {}
 
     def new(self, owner: int, size: Size) -> int:
@@ -350,16 +346,15 @@ def _unify(steps: dict[Expr, Step]) -> _Axes:
                 _unite_read(axes, step, operand, results[operand.source])
             elif not operand.whole:
                 leaves.append((step, operand))
+    leaf_axes: dict[Expr, list[int | None]] = {}
     for step, operand in leaves:
         leaf = operand.source
-        if leaf not in axes.leaf_axes:
-            owner = len(steps) + len(axes.leaf_axes)
-            axes.leaf_axes[leaf] = [None if size == 1 else axes.new(owner, size) for size in leaf.shape]
-        _unite_read(axes, step, operand, axes.leaf_axes[leaf])
+        if leaf not in leaf_axes:
+            owner = len(steps) + len(leaf_axes)
+            leaf_axes[leaf] = [None if size == 1 else axes.new(owner, size) for size in leaf.shape]
+        _unite_read(axes, step, operand, leaf_axes[leaf])
     for step in steps.values():
         step.axes = [axes.find(a) for a in step.axes]
-    for leaf, found in axes.leaf_axes.items():
-        axes.leaf_axes[leaf] = [None if a is None else axes.find(a) for a in found]
     axes.sizes = {axes.find(a): axes.size_of[a] for a in range(len(axes.parent))}
     return axes
 
@@ -453,8 +448,3 @@ def result_axes(step: Step) -> list[int | None]:
 def loops_of(step: Step) -> list[Group]:
     """Return the loops that a step runs in, outermost first."""
     return [group for group in step.path if group.axis is not None]
-
-
-def subtree(group: Group) -> list[Step]:
-    """Return all steps of a group."""
-    return group.steps
