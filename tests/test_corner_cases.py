@@ -111,3 +111,19 @@ def test_what_a_law_drops_has_derivative_0_and_is_not_unconnected() -> None:
     x, y = sg.placeholder("x", (2,)), sg.placeholder("y", (2,))
     slopes = sg.gradients(sg.sum(sg.where(np.True_, x, y)), [x, y])
     np.testing.assert_array_equal(sg.evaluate(slopes, {x: [1.0, 2.0], y: [3.0, 4.0]}), [[1, 1], [0, 0]])
+
+
+def test_shared_parts_in_latex_are_not_named_like_elements_of_an_array() -> None:
+    t, x = sg.placeholder("t", (3,)), sg.placeholder("x", ("n",))
+    text = sg.to_latex(sg.grad(sg.sum((sg.exp(t[1] * x) * t[0] - x) ** 2), x))
+    assert "t_{1} x" in text
+    assert "t_{1} &=" not in text
+
+
+def test_comparing_a_node_with_a_number_by_equality_is_refused() -> None:
+    x = sg.placeholder("x", ("n",))
+    with pytest.raises(TypeError, match=r"use sg\.equal"):
+        _ = x == 0
+    with pytest.raises(sg.DTypeError, match=r"use sg\.equal"):
+        sg.where(x == sg.exp(x), x, 0)
+    assert x in [x]
