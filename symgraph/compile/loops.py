@@ -18,11 +18,32 @@ DType: TypeAlias = "np.dtype[np.generic]"
 
 
 @dataclass(frozen=True, eq=False)
-class Axis:
-    """A loop index, running from 0 to its size."""
+class Block:
+    """Rows of an axis that are worked on together; as a loop index, the first of them.
+
+    It runs over 0, rows, 2 * rows ... below the size; the last block may have fewer rows.
+    """
 
     name: str
     size: Size
+    rows: int
+
+
+@dataclass(frozen=True, eq=False)
+class Axis:
+    """A loop index, running from its start to its size; within a block, over the rows of the block.
+
+    Attributes:
+        name: Unique in the program.
+        size: Where it stops.
+        block: The block whose rows it runs over; the index itself still counts from the beginning of the axis.
+        start: Where it begins when it has no block.
+    """
+
+    name: str
+    size: Size
+    block: Block | None = None
+    start: Size = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,15 +65,20 @@ class Buffer:
 
 @dataclass(frozen=True)
 class Affine:
-    """The index ``(step * axis + offset) // divisor``; a plain offset where there is no axis."""
+    """The index ``(step * axis + offset) // divisor``; a plain offset where there is no axis.
+
+    With a block it is the place within the block: the index less the block's first row.
+    """
 
     axis: Axis | None
     step: int = 1
     offset: Size = 0
     divisor: int = 1
+    block: Block | None = None
 
     def __str__(self) -> str:
-        return self._numerator() if self.divisor == 1 else f"({self._numerator()}) // {self.divisor}"
+        text = self._numerator() if self.divisor == 1 else f"({self._numerator()}) // {self.divisor}"
+        return text if self.block is None else f"{text} - {self.block.name}"
 
     def _numerator(self) -> str:
         if self.axis is None:
@@ -282,18 +308,95 @@ class View:
 
 
 @dataclass(frozen=True)
-class Loop:
-    """Run a body once for each value of an axis."""
+class Allocate:
+    """Scratch begins to exist: once for the program, or for each iteration (and thread) of the loop it stands in."""
 
-    axis: Axis
+    buffer: Buffer
+
+    def __str__(self) -> str:
+        return f"{self.buffer.name}{shape_text(self.buffer.shape)} = scratch"
+
+
+@dataclass(frozen=True)
+class Free:
+    """Scratch is not used any more."""
+
+    buffer: Buffer
+
+    def __str__(self) -> str:
+        return f"free {self.buffer.name}"
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A matrix as an operand or result of a product: a buffer, or the rows of a block of it, maybe read transposed.
+
+    Attributes:
+        buffer: An array of two axes.
+        block: The rows meant, along the buffer's axis `along`; all where None.
+        along: Which axis of the buffer is the block's.
+        local: Whether the buffer holds one block only, from its place 0 on.
+        transposed: Whether the matrix is the transpose of what the buffer holds.
+    """
+
+    buffer: Buffer
+    block: Block | None = None
+    along: int = 0
+    local: bool = False
+    transposed: bool = False
+
+    def __str__(self) -> str:
+        where = "" if self.block is None or self.local else "[:, rows]" if self.along else "[rows]"
+        return f"{self.buffer.name}{where}{'.T' if self.transposed else ''}"
+
+
+@dataclass(frozen=True)
+class Multiply:
+    """A matrix product by BLAS: ``result = left @ right``, or ``result += left @ right``.
+
+    Attributes:
+        symmetric: Whether left is the transpose of right, so that half of the result is computed and mirrored.
+    """
+
+    result: Panel
+    left: Panel
+    right: Panel
+    accumulate: bool = False
+    symmetric: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.result} {'+=' if self.accumulate else '='} {self.left} @ {self.right}"
+
+
+@dataclass(frozen=True)
+class Loop:
+    """Run a body once for each value of an axis, or once for each block of rows.
+
+    Attributes:
+        axis: The loop index.
+        body: The statements.
+        lanes: Whether iterations are the lanes of vectors. Nothing inside has lanes of its own, nor blocks.
+    """
+
+    axis: Axis | Block
     body: tuple[Statement, ...]
+    lanes: bool = False
 
     def __str__(self) -> str:
         inner = "\n".join("  " + line for statement in self.body for line in str(statement).splitlines())
-        return f"for {self.axis.name} < {self.axis.size}:\n{inner}"
+        return f"{self._head()}:\n{inner}"
+
+    def _head(self) -> str:
+        axis = self.axis
+        if isinstance(axis, Block):
+            return f"for rows {axis.name}.. < {axis.size} by {axis.rows}"
+        head = f"for {axis.name} in rows" if axis.block is not None else f"for {axis.name} < {axis.size}"
+        if axis.start != 0:
+            head = f"for {axis.start} <= {axis.name} < {axis.size}"
+        return f"{head} in lanes" if self.lanes else head
 
 
-Statement: TypeAlias = "Let | Store | Start | Accumulate | Fill | Call | View | Loop"
+Statement: TypeAlias = "Let | Store | Start | Accumulate | Fill | Call | View | Allocate | Free | Multiply | Loop"
 
 _IDENTITY_TEXT = {
     "sum": "0", "prod": "1", "max": "-inf", "min": "inf", "any": "False", "all": "True", "set": "0",
@@ -325,7 +428,7 @@ class Program:
         """Iterate over scratch and result buffers in the order of their first use."""
         seen: set[int] = set()
         for statement in walk(self.body):
-            for buffer in _written(statement):
+            for buffer in written(statement):
                 if buffer.role != "argument" and id(buffer) not in seen:
                     seen.add(id(buffer))
                     yield buffer
@@ -347,11 +450,54 @@ def walk(body: Sequence[Statement]) -> Iterator[Statement]:
             stack.extend(reversed(statement.body))
 
 
-def _written(statement: Statement) -> list[Buffer]:
+def buffers_of(statement: Statement) -> Iterator[Buffer]:
+    """Iterate over the buffers that a statement reads or writes, those inside a loop included."""
+    for one in walk([statement]):
+        match one:
+            case Let(operands=operands):
+                yield from _loaded(operands)
+            case Store(buffer=buffer, operand=operand):
+                yield buffer
+                yield from _loaded((operand,))
+            case Accumulate(target=target, operand=operand):
+                yield from _loaded((target, operand))
+            case Fill(buffer=buffer, source=source):
+                yield buffer
+                if isinstance(source, Buffer):
+                    yield source
+            case Call(result=result, operands=given):
+                yield result
+                for operand in given:
+                    match operand:
+                        case Buffer():
+                            yield operand
+                        case Transposed(buffer=buffer):
+                            yield buffer
+                        case _:
+                            yield from _loaded((operand,))
+            case View(result=result, source=source):
+                yield result
+                yield source
+            case Multiply(result=result, left=left, right=right):
+                yield from (result.buffer, left.buffer, right.buffer)
+
+
+def _loaded(operands: Sequence[Operand]) -> Iterator[Buffer]:
+    pending = list(operands)
+    while pending:
+        match pending.pop():
+            case Load(buffer=buffer):
+                yield buffer
+            case Guarded(operand=operand, otherwise=otherwise):
+                pending += [operand, otherwise]
+
+
+def written(statement: Statement) -> list[Buffer]:
+    """Return the buffers that a statement itself writes."""
     match statement:
         case Store(buffer=buffer) | Fill(buffer=buffer) | Accumulate(target=Load(buffer=buffer)):
             return [buffer]
-        case Call(result=buffer) | View(result=buffer):
+        case Call(result=buffer) | View(result=buffer) | Multiply(result=Panel(buffer=buffer)):
             return [buffer]
     return []
 

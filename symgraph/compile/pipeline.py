@@ -14,7 +14,9 @@ from symgraph.compile import lower as lowering
 from symgraph.compile import native
 from symgraph.compile.build import build as build_loops
 from symgraph.compile.emit import emit
+from symgraph.compile.lifetimes import add_lifetimes
 from symgraph.compile.loops import Program as LoopProgram
+from symgraph.compile.overlap import overlap
 from symgraph.compile.schedule import schedule
 from symgraph.compile.stencil import sink_places
 from symgraph.expr import Expr
@@ -70,7 +72,9 @@ def plan(inputs: Sequence[Expr], outputs: Sequence[Expr], options: Options, name
     optimized = rewrite(outputs, keep=given) if options.optimize else list(outputs)
     lowered = lowering.lower(optimized, given)
     arrays = lowering.materialise(sink_places(lowered, given), given)
-    return build_loops(schedule(arrays, given), inputs, arrays, name)
+    fuse = getattr(options, "fuse", True)
+    program = add_lifetimes(build_loops(schedule(arrays, given, fuse), inputs, arrays, name))
+    return overlap(program) if fuse else program
 
 
 def build(inputs: Sequence[Expr], outputs: Sequence[Expr], options: Options, name: str) -> Compiled:
