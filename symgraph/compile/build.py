@@ -177,7 +177,8 @@ class _Builder:
 
     def _block(self, group: Group) -> loops.Block:
         if group not in self.blocks:
-            assert group.axis is not None and group.rows is not None
+            assert group.axis is not None
+            assert group.rows is not None
             size = self.schedule.sizes[group.axis]
             self.blocks[group] = Axis(
                 self.names.numbered("i"), size, loops.Block(self.names.numbered("r"), size, group.rows)

@@ -16,7 +16,7 @@ from symgraph.compile.axes import Rank
 from symgraph.compile.lower import copy
 from symgraph.compile.steps import Index, Read, Step, result_axes
 from symgraph.dims import Size
-from symgraph.expr import constant_value
+from symgraph.expr import Expr, constant_value
 from symgraph.op import Kind
 
 SHORT = 16
@@ -35,6 +35,21 @@ def is_cheap(step: Step) -> bool:
     if op.kind is Kind.ELEMENTWISE:
         return (op.scalar is not None and op.name != "divide") or op.name in CHEAP
     return op.name in ("sum", "max", "min", "any", "all", "place", "concat")
+
+
+def is_index(step: Step) -> bool:
+    """Tell whether a step is counting: cheap, and of loop indices and numbers alone."""
+    return is_cheap(step) and all(
+        is_index(r.step)
+        if r.step is not None
+        else r.source.ndim == 0 or r.source.op.name == "arange" or _is_number(r.source)
+        for r in step.reads
+    )
+
+
+def _is_number(node: Expr) -> bool:
+    value = constant_value(node)
+    return value is not None and value.size == 1
 
 
 def is_slight(steps: Sequence[Step]) -> bool:
@@ -87,7 +102,8 @@ def choose_lanes(
 
 
 def _families(steps: Sequence[Step]) -> dict[Step, list[Step]]:
-    """Group steps that run over the same axes and read each other at the very element; the first stands for all."""
+    """Group steps that run over the same axes and read each other, or one matrix product, at the very element; the
+    first stands for all."""
     parent = {step: step for step in steps}
 
     def find(step: Step) -> Step:
@@ -96,11 +112,20 @@ def _families(steps: Sequence[Step]) -> dict[Step, list[Step]]:
             step = parent[step]
         return step
 
+    readers: dict[tuple[object, frozenset[int]], Step] = {}
     for step in steps:
+        axes = frozenset(step.axes)
+        same = [readers.setdefault((step.node, axes), step)]
         for operand in step.reads:
             source = operand.step
-            if source in parent and not source.reduced and set(source.axes) == set(step.axes):
-                parent[find(step)] = find(source)
+            if source is None:
+                continue
+            if source in parent and not source.reduced and set(source.axes) == axes:
+                same.append(source)
+            elif source.rows and len(axes) == 2:
+                same.append(readers.setdefault((source, axes), step))
+        for other in same:
+            parent[find(step)] = find(other)
     families: dict[Step, list[Step]] = {}
     for step in steps:
         families.setdefault(find(step), []).append(step)
@@ -119,9 +144,10 @@ def _votes(step: Step, arrays: set[Step], before: Mapping[Step, int | None]) -> 
     every = set(range(len(step.axes)))
     for operand in step.reads:
         index = _contiguous(operand, arrays, before)
-        if index is not None and index.axis is not None and abs(index.step) == 1:
-            if every <= {i.axis for i in operand.indices}:
-                yield step.axes[index.axis]
+        if index is None or index.axis is None or abs(index.step) != 1:
+            continue
+        if every <= {i.axis for i in operand.indices}:
+            yield step.axes[index.axis]
     if step in arrays and every <= set(step.places):
         kept = [place for place in step.places if place is not None]
         if kept:
@@ -184,21 +210,19 @@ def pack(steps: Sequence[Step], axis: int, lanes: dict[Step, int | None], arrays
 
     Scratch within a loop of lanes is contiguous along the lanes. The copies get their lanes along the axis.
     """
-    made: dict[tuple[object, tuple[Index, ...], tuple[int, ...]], Step] = {}
+    made: dict[tuple[Expr, tuple[bool, ...]], Step] = {}
     found: list[Step] = []
     for step in steps:
         if lanes.get(step) == axis:
             for k, operand in enumerate(step.reads):
-                if not _is_strided(step, operand, axis, arrays):
-                    continue
-                axes = tuple(step.axes[i.axis] for i in operand.indices if i.axis is not None)
-                key = (operand.source, tuple(Index(None if i.axis is None else step.axes[i.axis])
-                                             for i in operand.indices), axes)  # fmt: skip
-                if key not in made:
-                    made[key] = _row(operand, axes)
-                    lanes[made[key]] = axis
-                    found.append(made[key])
-                step.reads[k] = Read(made[key].node, operand.indices, operand.guards, step=made[key])
+                if _is_strided(step, operand, axis, arrays):
+                    axes = [step.axes[i.axis] for i in operand.indices if i.axis is not None]
+                    key = (operand.source, tuple(a == axis for a in axes))
+                    if key not in made:
+                        made[key] = _row(operand, axes)
+                        lanes[made[key]] = axis
+                        found.append(made[key])
+                    step.reads[k] = Read(made[key].node, operand.indices, operand.guards, step=made[key])
         found.append(step)
     return found
 
@@ -213,7 +237,7 @@ def _is_strided(step: Step, operand: Read, axis: int, arrays: set[Step]) -> bool
     return len(used) > 1 and axis in used and used[-1] != axis and len(used) < len(step.axes)
 
 
-def _row(operand: Read, axes: tuple[int, ...]) -> Step:
+def _row(operand: Read, axes: Sequence[int]) -> Step:
     """Return the step that copies what an operand reads."""
     places: list[int | None] = []
     count = 0

@@ -57,7 +57,8 @@ def _marked(
     for number, statement in enumerate(body):
         found += [Allocate(buffer) for buffer in begin.get(number, ())]
         if isinstance(statement, Loop) and number in inside:
-            statement = replace(statement, body=_marked(statement.body, inside[number], memory))
-        found.append(statement)
+            found.append(replace(statement, body=_marked(statement.body, inside[number], memory)))
+        else:
+            found.append(statement)
         found += [Free(buffer) for buffer in end.get(number, ())]
     return tuple(found)

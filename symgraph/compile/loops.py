@@ -467,14 +467,14 @@ def buffers_of(statement: Statement) -> Iterator[Buffer]:
                     yield source
             case Call(result=result, operands=given):
                 yield result
-                for operand in given:
-                    match operand:
+                for whole in given:
+                    match whole:
                         case Buffer():
-                            yield operand
+                            yield whole
                         case Transposed(buffer=buffer):
                             yield buffer
                         case _:
-                            yield from _loaded((operand,))
+                            yield from _loaded((whole,))
             case View(result=result, source=source):
                 yield result
                 yield source

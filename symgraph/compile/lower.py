@@ -18,7 +18,6 @@ from symgraph.ops.elementwise import exp, isfinite, log, multiply, sqrt, square,
 from symgraph.ops.movement import broadcast_to, expand_dims, permute_dims, reshape, squeeze
 from symgraph.ops.reductions import sum as total
 
-
 SHORT = 16
 """A matrix product with two axes of at most so many elements is not worth a call of a library."""
 
@@ -113,6 +112,8 @@ def _matmul(x: Expr, y: Expr) -> Expr:
     """Products with a vector, and small or skinny ones, are sums of products, and become loops."""
     if x.ndim > 1 and y.ndim > 1:
         if _is_skinny(x.shape[-2], x.shape[-1], y.shape[-1]):
+            if x.shape[-1] == 1:
+                return multiply(x, y)  # type: ignore[no-any-return]
             products = multiply(expand_dims(x, x.ndim), expand_dims(y, y.ndim - 2))
             return _summed(products, (products.ndim - 2,))
         heads = x.shape[:-2] if len(x.shape) >= len(y.shape) else y.shape[:-2]

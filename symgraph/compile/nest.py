@@ -14,13 +14,13 @@ other, and matrix products are library calls on the rows.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from heapq import heapify, heappop, heappush
 from typing import NamedTuple, TypeAlias
 
 from symgraph.compile.axes import Rank, rank
-from symgraph.compile.lanes import arrays_of, choose_lanes, is_slight, pack
+from symgraph.compile.lanes import arrays_of, choose_lanes, is_index, is_slight, pack
 from symgraph.compile.steps import Read, Step, make_opaque
 from symgraph.dims import Size
 from symgraph.expr import Expr
@@ -194,16 +194,21 @@ def _group(
     first: int | None = None,
 ) -> list[Group]:
     """Group steps into the loops of one level, in order."""
-    along = {step for host in members for step in host.before}
-    members = [step for step in members if step not in along]
     ranks = rank(members, bound)
     keys = {step: _key(step, bound, ranks, lane_of, first) for step in members}
-    keys |= {step: keys[host] for host in members for step in host.before}
+    before = {
+        host: [one for one in host.before if one in keys and _follows(one, keys[host])]
+        for host in members
+        if host.before
+    }
+    along = {step for steps in before.values() for step in steps}
+    keys |= {step: keys[host] for host, steps in before.items() for step in steps}
+    members = [step for step in members if step not in along]
     # What needs no loop comes first, so that loops which use it need not wait for others.
     places: list[Key | None] = [None]
     by_key: dict[Key | None, list[int]] = {None: [0]}
     place: dict[Step, int] = {}
-    order = _ordered(members, keys, ranks) if fuse else members
+    order = _ordered(members, before, keys, ranks) if fuse else members
 
     def together(need: Need) -> bool:
         source, key = need.operand.step, keys[need.step]
@@ -218,7 +223,7 @@ def _group(
         key = keys[step]
         alone = _is_call(step, first) or not fuse
         earliest = 0
-        for need in _needs(step):
+        for need in _needs(step, before):
             if need.operand.step in place:
                 there = place[need.operand.step]
                 earliest = max(earliest, there if not alone and together(need) else there + 1)
@@ -232,13 +237,13 @@ def _group(
             places.append(key)
             if not alone:
                 by_key.setdefault(key, []).append(found)
-        for one in (*step.before, step):
+        for one in (*before.get(step, ()), step):
             place[one] = found
     if fuse and len(places) > 2:
-        _delay(order, place, lambda step: keys[step] is None or step.is_scatter or bool(step.before), together)
+        _delay(order, before, place, lambda step: keys[step] is None or step.is_scatter or step in before, together)
     groups = [Group(None, []) if key is None else Group(key[0], [], key[1]) for key in places]
     for step in order:
-        groups[place[step]].steps += [*step.before, step]
+        groups[place[step]].steps += [*before.get(step, ()), step]
     return [group for group in groups if group.steps]
 
 
@@ -249,17 +254,24 @@ class Need(NamedTuple):
     operand: Read
 
 
-def _needs(step: Step) -> Iterator[Need]:
+def _needs(step: Step, before: Mapping[Step, Sequence[Step]]) -> Iterator[Need]:
     """Iterate over what a step, and what is computed again just before it, reads from other steps."""
-    own = (*step.before, step)
+    own = (*before.get(step, ()), step)
     for one in own:
         for operand in one.reads:
             if operand.step is not None and operand.step not in own:
                 yield Need(one, operand)
 
 
+def _follows(step: Step, key: Key | None) -> bool:
+    """Tell whether what is computed again for a user follows it into a loop; it need not where it is the same in
+    all iterations and costs more than to count."""
+    return key is None or key[0] in step.axes or is_index(step)
+
+
 def _delay(
     order: Sequence[Step],
+    before: Mapping[Step, Sequence[Step]],
     place: dict[Step, int],
     is_fixed: Callable[[Step], bool],
     together: Callable[[Need], bool],
@@ -267,7 +279,7 @@ def _delay(
     """Move steps to the later group that alone uses them, where that saves storing their values."""
     users: dict[Step, list[Need]] = {}
     for step in order:
-        for need in _needs(step):
+        for need in _needs(step, before):
             source = need.operand.step
             if source in place:
                 users.setdefault(source, []).append(need)
@@ -327,17 +339,22 @@ def _key(
     return axis, lane_of(step) == axis
 
 
-def _ordered(members: Sequence[Step], keys: dict[Step, Key | None], ranks: dict[int, Rank]) -> list[Step]:
+def _ordered(
+    members: Sequence[Step],
+    before: Mapping[Step, Sequence[Step]],
+    keys: dict[Step, Key | None],
+    ranks: dict[int, Rank],
+) -> list[Step]:
     """Return the steps with the loops over the outermost axis as late as what they need allows.
 
     So what runs over parameters alone is done before the loop over the data begins, which need not be cut for it.
     """
     number = {step: k for k, step in enumerate(members)}
-    host = {step: one for one in members for step in (*one.before, one)}
+    host = {step: one for one in members for step in (*before.get(one, ()), one)}
     users: dict[Step, list[Step]] = {}
     waits = dict.fromkeys(members, 0)
     for step in members:
-        for source in dict.fromkeys(host[n.operand.step] for n in _needs(step) if n.operand.step in host):
+        for source in dict.fromkeys(host[n.operand.step] for n in _needs(step, before) if n.operand.step in host):
             users.setdefault(source, []).append(step)
             waits[step] += 1
 

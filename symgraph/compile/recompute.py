@@ -5,11 +5,12 @@ A step that is copied for a later user stands just before it, in whichever loops
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
-from symgraph.compile.lanes import is_cheap
+from symgraph.compile.lanes import is_cheap, is_index
 from symgraph.compile.nest import Schedule
-from symgraph.compile.steps import Index, Step
+from symgraph.compile.steps import Read, Step, result_axes
 from symgraph.compile.storage import Place, known_after, plan, shared_loops
 from symgraph.op import Kind
 
@@ -48,77 +49,108 @@ class _Copier:
                     self.readers.setdefault(operand.step, []).append(step)
 
     def copy(self, step: Step) -> None:
-        """Copy a step for all users in other loops, if that is possible for each of them."""
-        far = [user for user in dict.fromkeys(self.readers.get(step, ())) if not self._sees(step, user)]
-        if not far or step in self.touched or not self.touched.isdisjoint(far):
+        """Copy a step for the users that are farthest, if that is possible for each of them."""
+        depth = known_after(self.schedule, step)
+        users = {user: self._shared(step, user, depth) for user in self.readers.get(step, ())}
+        nearest = min(users.values(), default=depth)
+        far = [user for user, shared in users.items() if shared == nearest]
+        if nearest == depth or step in self.touched or not self.touched.isdisjoint(far):
             return
-        chains = [self._chain(step, user) for user in far]
-        if any(chain is None for chain in chains):
+        wanted = [(user, axes) for user in far for axes in self._axes_of_reads(user, step)]
+        chains = [self._chain(step, user, axes, nearest) for user, axes in wanted]
+        if any(axes is None for _, axes in wanted) or any(chain is None for chain in chains):
             return
         made: dict[object, Step] = {}
-        for user, chain in zip(far, chains, strict=True):
+        for (user, axes), chain in zip(wanted, chains, strict=True):
             assert chain is not None
-            loops = self.schedule.paths[user]
-            if loops not in made:
-                made[loops] = self._insert(chain, user)
-            user.reads = [replace(r, step=made[loops]) if r.step is step else r for r in user.reads]
+            assert axes is not None
+            key = (self.schedule.paths[user][nearest], axes)
+            if key not in made:
+                made[key] = self._insert(chain, user)
+            user.reads = [
+                replace(r, step=made[key]) if r.step is step and _read_axes(r, user.axes) == axes else r
+                for r in user.reads
+            ]
             self.touched.update([user, *chain, *(r.step for one in chain for r in one.reads if r.step is not None)])
 
-    def _insert(self, chain: list[Step], user: Step) -> Step:
+    def _axes_of_reads(self, user: Step, source: Step) -> list[tuple[int, ...] | None]:
+        """Return along which axes a user reads elements; None where it reads anything else."""
+        reads = [r for r in user.reads if r.step is source]
+        if user.opaque or user.rows or any(r.whole for r in reads):
+            return [None]
+        return list(dict.fromkeys(_read_axes(r, user.axes) for r in reads))
+
+    def _insert(self, chain: dict[Step, tuple[int, ...]], user: Step) -> Step:
         """Put copies of steps before a user, and return the copy of the last."""
         host = self.hosts.get(user, user)
         copies: dict[Step, Step] = {}
-        for step in chain:
+        for step, axes in chain.items():
             reads = [replace(r, step=copies.get(r.step, r.step)) if r.step is not None else r for r in step.reads]
-            copies[step] = Step(step.node, step.sizes, step.places, reads, axes=step.axes)
+            copies[step] = Step(step.node, step.sizes, step.places, reads, axes=list(axes))
             self.hosts[copies[step]] = host
         at = host.before.index(user) if user in host.before else len(host.before)
         host.before[at:at] = copies.values()
-        return copies[chain[-1]]
+        return copies[step]
 
-    def _chain(self, step: Step, user: Step) -> list[Step] | None:
-        """Return what has to be computed again for a user, operands first; None where that is too much."""
-        if not _reads_element(user, step):
+    def _chain(
+        self, step: Step, user: Step, axes: tuple[int, ...] | None, shared: int
+    ) -> dict[Step, tuple[int, ...]] | None:
+        """Return what has to be computed again for a user, and along which axes, operands first.
+
+        Returns:
+            None where that is too much, or where it would not be computed in the user's loop.
+        """
+        loops = self.schedule.loops_of(user)
+        if axes is None or len(loops) <= shared:
             return None
-        chain = [step]
-        for one in chain:
+        chain = {step: axes}
+        pending = [step]
+        while pending:
+            one = pending.pop()
             for operand in one.reads:
                 source = operand.step
-                if source is None or source in chain or self._is_available(source, user):
+                if source is None or self._is_available(source, operand, user, chain[one]):
                     continue
-                if len(chain) == LIMIT or not _is_short(source) or not _reads_element(one, source):
+                there = _read_axes(operand, chain[one])
+                if len(chain) == LIMIT or there is None or not _is_short(source) or chain.get(source, there) != there:
                     return None
-                chain.append(source)
-        chosen = set(chain)
-        return [s for s in self.schedule.steps if s in chosen]
+                if source not in chain:
+                    chain[source] = there
+                    pending.append(source)
+        if any(loops[shared].axis not in there and not is_index(one) for one, there in chain.items()):
+            return None
+        return {one: chain[one] for one in self.schedule.steps if one in chain}
 
-    def _sees(self, source: Step, user: Step) -> bool:
-        depth = known_after(self.schedule, source)
-        return not user.opaque and shared_loops(self.schedule.paths[source], self.schedule.paths[user], depth) == depth
+    def _shared(self, source: Step, user: Step, depth: int) -> int:
+        return 0 if user.opaque else shared_loops(self.schedule.paths[source], self.schedule.paths[user], depth)
 
-    def _is_available(self, source: Step, user: Step) -> bool:
-        """Whether a user can read a value where it lives already."""
+    def _is_available(self, source: Step, operand: Read, user: Step, axes: tuple[int, ...]) -> bool:
+        """Whether a user can read a value where it lives already, when it is read along these axes."""
         if source in self.schedule.arrays:
             return True
         place = self.places[source]
         depth = known_after(self.schedule, source)
-        shared = shared_loops(self.schedule.paths[source], self.schedule.paths[user], depth)
-        return shared >= (depth if place.places is None else place.scope)
+        for k, (index, axis) in enumerate(zip(operand.indices, result_axes(source), strict=True)):
+            is_bound = axis is not None and k not in (place.places or ())
+            if is_bound and (index.axis is None or not index.is_aligned or axes[index.axis] != axis):
+                return False
+        return self._shared(source, user, depth) >= (depth if place.places is None else place.scope)
 
 
-def _reads_element(user: Step, source: Step) -> bool:
-    """Tell whether a step reads another only at the element of its own iteration."""
-    return not (user.opaque or user.rows) and all(
-        not r.whole and all(_is_same(user, source, i, p) for i, p in zip(r.indices, source.places, strict=True))
-        for r in user.reads
-        if r.step is source
-    )
-
-
-def _is_same(user: Step, source: Step, index: Index, place: int | None) -> bool:
-    if place is None:
-        return index.axis is None
-    return index.axis is not None and index.is_aligned and user.axes[index.axis] == source.axes[place]
+def _read_axes(operand: Read, axes: Sequence[int]) -> tuple[int, ...] | None:
+    """Return along which axes each iteration axis of an elementwise step is read; None for anything else."""
+    source = operand.step
+    assert source is not None
+    found: dict[int, int] = {}
+    for index, place in zip(operand.indices, source.places, strict=True):
+        if place is None and index.axis is None:
+            continue
+        if place is None or index.axis is None or not index.is_aligned:
+            return None
+        found[place] = axes[index.axis]
+    if len(set(found.values())) != len(source.axes):
+        return None
+    return tuple(found[k] for k in range(len(source.axes)))
 
 
 def _alive(steps: list[Step], hosts: dict[Step, Step], results: set[Step]) -> list[Step]:
