@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from symgraph.compile.contraction import cheapest_order, kept_labels
 from symgraph.dims import Size, product
 from symgraph.expr import Expr, constant, constant_value, make, rebuild, scalar_value, topological
 from symgraph.op import REGISTRY, Kind
@@ -171,11 +172,13 @@ def _einsum(*operands: Any) -> Expr:
     subscripts = operands[-1]
     terms = list(zip(*_terms(subscripts, operands[:-1]), strict=True))
     result = parse_subscripts(subscripts)[1]
-    while len(terms) > 2:
-        (left, x), (right, y), *rest = terms
-        needed = set(result).union(*[set(labels) for labels, _ in rest])
-        kept = "".join(c for c in dict.fromkeys(left + right) if c in needed)
-        terms = [(kept, _pair(left, x, right, y, kept)), *rest]
+    sizes = {c: size for labels, x in terms for c, size in zip(labels, x.shape, strict=True)}
+    order = cheapest_order([labels for labels, _ in terms], result, sizes)
+    for i, j in order[:-1]:
+        (left, x), (right, y) = terms[i], terms[j]
+        terms = [term for k, term in enumerate(terms) if k not in (i, j)]
+        kept = kept_labels(left, right, [labels for labels, _ in terms], result)
+        terms.append((kept, _pair(left, x, right, y, kept)))
     if len(terms) == 2:
         (left, x), (right, y) = terms
         return _pair(left, x, right, y, result)
