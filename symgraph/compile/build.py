@@ -5,6 +5,7 @@ from __future__ import annotations
 import keyword
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ import numpy as np
 from symgraph.compile import loops
 from symgraph.compile.loops import Affine, Axis, Buffer, Load, Name, Operand, Statement, Subscript
 from symgraph.compile.lower import is_matrix_transpose
-from symgraph.compile.schedule import Group, Index, Read, Schedule, Step, loops_of
+from symgraph.compile.nest import Group, Schedule
+from symgraph.compile.steps import Index, Read, Step
 from symgraph.compile.storage import plan, shape_in
 from symgraph.dims import Dim, names
 from symgraph.expr import CONSTANT, SIZE, Expr, constant_value
@@ -64,16 +66,17 @@ class _Builder:
         self.name = name
         self.size_names = _size_names(schedule, given)
         self.names = _Names(self.size_names)
-        self.places = plan(schedule, outputs)
+        self.places = plan(schedule, {schedule.computes[node] for node in outputs if node in schedule.computes})
         self.leaves: dict[Expr, Buffer | loops.Scalar] = {}
         self.arguments: list[Buffer | loops.Scalar] = [self._argument(node) for node in given]
         self.constants: list[tuple[Buffer, np.ndarray[Any, Any]]] = []
         self.axes: dict[int, Axis] = {}
-        self.buffers: dict[Expr, Buffer] = {}
-        self.scalars: dict[Expr, str] = {}
+        self.blocks: dict[Group, Axis] = {}
+        self.buffers: dict[Step, Buffer] = {}
+        self.scalars: dict[Step, str] = {}
         self.functions: list[Any] = []
-        for node, step in schedule.steps.items():
-            self._allocate(node, step)
+        for step in schedule.steps:
+            self._name(step)
 
     def _argument(self, node: Expr) -> Buffer | loops.Scalar:
         name = self.names.named(node.attrs[0] if node.op.kind is Kind.LEAF else node.op.name)
@@ -83,14 +86,14 @@ class _Builder:
         self.leaves[node] = made
         return made
 
-    def _allocate(self, node: Expr, step: Step) -> None:
-        place = self.places[node]
+    def _name(self, step: Step) -> None:
+        place = self.places[step]
         if place.places is not None or step.opaque:
             role = "result" if place.is_result else "scratch"
-            self.buffers[node] = Buffer(
-                self.names.numbered("out" if role == "result" else "b"), node.dtype, shape_in(step, place), role
+            self.buffers[step] = Buffer(
+                self.names.numbered("out" if role == "result" else "b"), step.node.dtype, shape_in(step, place), role
             )
-        self.scalars[node] = self.names.numbered("t")
+        self.scalars[step] = self.names.numbered("t")
 
     def build(self) -> loops.Program:
         body = self._groups(self.schedule.groups, 0)
@@ -106,9 +109,8 @@ class _Builder:
         )
 
     def _result(self, output: Expr) -> Buffer | Operand:
-        if output in self.buffers:
-            return self.buffers[output]
-        return Name(self.scalars[output], output.dtype)
+        step = self.schedule.computes[output]
+        return self.buffers[step] if step in self.buffers else Name(self.scalars[step], output.dtype)
 
     # Loops
 
@@ -117,21 +119,27 @@ class _Builder:
         for group in groups:
             if group.axis is None:
                 for step in group.steps:
-                    body.extend(self._call(step) if step.opaque else self._prologue([step], depth))
-                    if not step.opaque:
-                        body.extend(self._compute(step))
+                    body.extend(self._straight(step, depth))
                 continue
             body.extend(self._prologue(group.steps, depth))
-            body.append(loops.Loop(self._axis(group.axis), tuple(self._groups(group.children, depth + 1))))
+            index = self._block(group) if group.rows is not None else self._axis(group.steps[0], group.axis)
+            body.append(loops.Loop(index, tuple(self._groups(group.children, depth + 1)), group.lanes))
             body.extend(self._epilogue(group.steps, depth))
         return body
+
+    def _straight(self, step: Step, depth: int) -> list[Statement]:
+        if step.rows:
+            return [self._product(step)]
+        if step.opaque:
+            return self._call(step)
+        return [*self._prologue([step], depth), *self._compute(step)]
 
     def _prologue(self, steps: Sequence[Step], depth: int) -> list[Statement]:
         """Begin the accumulations of the loop (or straight code) that comes next."""
         body: list[Statement] = []
         for step in steps:
-            place = self.places[step.node]
-            if not _accumulates(step):
+            place = self.places[step]
+            if not step.accumulates:
                 continue
             if self._scalar_accumulator(step):
                 if place.loops == depth:
@@ -143,38 +151,54 @@ class _Builder:
     def _epilogue(self, steps: Sequence[Step], depth: int) -> list[Statement]:
         body: list[Statement] = []
         for step in steps:
-            place = self.places[step.node]
-            if step.reduced and self._scalar_accumulator(step) and place.loops == depth:
+            if step.reduced and not step.rows and self._scalar_accumulator(step) and self.places[step].loops == depth:
                 body.extend(self._finish_accumulation(step))
         return body
 
     def _finish_accumulation(self, step: Step) -> list[Statement]:
         body: list[Statement] = []
         value = Name(self._accumulator(step), self._accumulator_dtype(step))
-        name = self.scalars[step.node]
+        name = self.scalars[step]
         if value.name != name:
             body.append(loops.Let(name, step.node.dtype, "astype", None, (value,), (step.node.dtype,)))
-        if step.node in self.buffers:
+        if step in self.buffers:
             body.append(self._store(step, Name(name, step.node.dtype)))
         return body
 
-    def _axis(self, axis: int) -> Axis:
+    def _axis(self, step: Step, axis: int) -> Axis:
+        """Return the loop index that a step has along an axis."""
+        block = next((g for g in self.schedule.paths[step] if g.rows is not None and g.axis == axis), None)
+        if block is not None:
+            self._block(block)
+            return self.blocks[block]
         if axis not in self.axes:
             self.axes[axis] = Axis(self.names.numbered("i"), self.schedule.sizes[axis])
         return self.axes[axis]
+
+    def _block(self, group: Group) -> loops.Block:
+        if group not in self.blocks:
+            assert group.axis is not None
+            assert group.rows is not None
+            size = self.schedule.sizes[group.axis]
+            self.blocks[group] = Axis(
+                self.names.numbered("i"), size, loops.Block(self.names.numbered("r"), size, group.rows)
+            )
+        block = self.blocks[group].block
+        assert block is not None
+        return block
 
     # Accumulation
 
     def _scalar_accumulator(self, step: Step) -> bool:
         """Whether the value is one number where it becomes known: then it accumulates in a scalar."""
-        if step.node.op.name.startswith("scatter"):
+        if step.is_scatter or step.rows:
             return False
-        place = self.places[step.node]
-        open_axes = {group.axis for group in loops_of(step)[: place.loops]}
+        place = self.places[step]
+        open_axes = {group.axis for group in self.schedule.loops_of(step)[: place.loops] if group.rows is None}
         return all(p is None or step.axes[p] in open_axes for p in step.places)
 
     def _accumulator(self, step: Step) -> str:
-        name = self.scalars[step.node]
+        name = self.scalars[step]
         return name if self._accumulator_dtype(step) == step.node.dtype else f"{name}_wide"
 
     def _accumulator_dtype(self, step: Step) -> np.dtype[np.generic]:
@@ -182,11 +206,10 @@ class _Builder:
         return np.dtype("float64") if wide else step.node.dtype
 
     def _fill(self, step: Step) -> Statement:
-        buffer = self.buffers[step.node]
-        if not step.node.op.name.startswith("scatter"):
-            return loops.Fill(buffer, step.node.op.name)
-        base = step.reads[0].source
-        source = self._whole(base)
+        buffer = self.buffers[step]
+        if not step.is_scatter:
+            return loops.Fill(buffer, "sum" if step.rows else step.node.op.name)
+        source = self._whole(step.reads[0])
         if isinstance(source, Buffer):
             return loops.Fill(buffer, "set", source)
         return loops.Fill(buffer, "set", source if isinstance(source, loops.Literal) else None)
@@ -197,7 +220,7 @@ class _Builder:
         node = step.node
         if node.op.name == "gather":
             return self._gather(step)
-        if node.op.name.startswith("scatter"):
+        if step.is_scatter:
             return self._scatter(step)
         if node.op.kind is Kind.REDUCE:
             return self._reduce(step)
@@ -208,43 +231,51 @@ class _Builder:
         else:
             operands = tuple(self._operand(step, r) for r in step.reads)
         if node.op.kind is Kind.ELEMENTWISE:
-            statement = self._elementwise(node, operands)
+            statement = self._elementwise(step, operands)
         else:
-            statement = loops.Let(self.scalars[node], node.dtype, "copy", "{0}", operands)
+            statement = loops.Let(self.scalars[step], node.dtype, "copy", "{0}", operands)
         return [statement, *self._keep(step)]
 
-    def _elementwise(self, node: Expr, operands: tuple[Operand, ...]) -> loops.Let:
-        op = node.op
+    def _elementwise(self, step: Step, operands: tuple[Operand, ...]) -> loops.Let:
+        node, op = step.node, step.node.op
         function = op.custom.get("scalar_function")
         if function is not None and function not in self.functions:
             self.functions.append(function)
-        return loops.Let(self.scalars[node], node.dtype, op.name, op.scalar, operands, node.attrs, function)
+        return loops.Let(self.scalars[step], node.dtype, op.name, op.scalar, operands, node.attrs, function)
 
     def _keep(self, step: Step) -> list[Statement]:
-        if step.node not in self.buffers:
+        if step not in self.buffers:
             return []
-        return [self._store(step, Name(self.scalars[step.node], step.node.dtype))]
+        return [self._store(step, Name(self.scalars[step], step.node.dtype))]
 
     def _store(self, step: Step, operand: Operand) -> Statement:
-        return loops.Store(self.buffers[step.node], self._own_indices(step), operand)
+        return loops.Store(self.buffers[step], self._own_indices(step), operand)
 
     def _own_indices(self, step: Step) -> tuple[Subscript, ...]:
         found: list[Subscript] = []
-        for k in self.places[step.node].places or ():
+        for k in self.places[step].places or ():
             place = step.places[k]
-            found.append(Affine(None) if place is None else Affine(self._axis(step.axes[place])))
+            index = Affine(None) if place is None else Affine(self._axis(step, step.axes[place]))
+            found.append(self._within(step, index))
         return tuple(found)
+
+    def _within(self, source: Step, index: Affine) -> Affine:
+        """Return where an index is in a buffer that may hold the rows of one block only."""
+        block = self.places[source].block
+        if block is None or index.axis is not self.blocks.get(block):
+            return index
+        return replace(index, block=self._block(block))
 
     def _reduce(self, step: Step) -> list[Statement]:
         node = step.node
         operand = self._operand(step, step.reads[0])
         if not step.reduced:
-            return [loops.Let(self.scalars[node], node.dtype, "copy", "{0}", (operand,)), *self._keep(step)]
+            return [loops.Let(self.scalars[step], node.dtype, "copy", "{0}", (operand,)), *self._keep(step)]
         target: Name | Load
         if self._scalar_accumulator(step):
             target = Name(self._accumulator(step), self._accumulator_dtype(step))
         else:
-            target = Load(self.buffers[node], self._own_indices(step))
+            target = Load(self.buffers[step], self._own_indices(step))
         return [loops.Accumulate(target, node.op.name, operand)]
 
     def _selectors(self, step: Step, first: int) -> tuple[list[Statement], list[Name]]:
@@ -259,7 +290,7 @@ class _Builder:
     def _gather(self, step: Step) -> list[Statement]:
         body, selectors = self._selectors(step, 1)
         source = step.reads[0]
-        leaf = self._whole(source.source)
+        leaf = self._whole(source)
         assert isinstance(leaf, Buffer)
         indices: list[Subscript] = []
         for k, index in enumerate(source.indices):
@@ -267,14 +298,9 @@ class _Builder:
                 indices.append(loops.Wrapped(selectors[index.data - 1], source.source.shape[k]))
             else:
                 indices.append(self._subscript(step, index))
-        kept = self._kept_places(source.source)
-        load = Load(leaf, tuple(i for k, i in enumerate(indices) if k in kept))
-        body.append(loops.Let(self.scalars[step.node], step.node.dtype, "copy", "{0}", (load,)))
+        load = Load(leaf, tuple(indices))
+        body.append(loops.Let(self.scalars[step], step.node.dtype, "copy", "{0}", (load,)))
         return [*body, *self._keep(step)]
-
-    def _kept_places(self, node: Expr) -> set[int]:
-        place = self.places.get(node)
-        return set(range(node.ndim)) if place is None or place.places is None else set(place.places)
 
     def _scatter(self, step: Step) -> list[Statement]:
         body, selectors = self._selectors(step, 2)
@@ -285,9 +311,9 @@ class _Builder:
             if k in axes:
                 indices.append(loops.Wrapped(selectors[axes.index(k)], step.node.shape[k]))
             else:
-                indices.append(Affine(None) if place is None else Affine(self._axis(step.axes[place])))
+                indices.append(Affine(None) if place is None else Affine(self._axis(step, step.axes[place])))
         how = "sum" if step.node.op.name == "scatter_add" else "set"
-        body.append(loops.Accumulate(Load(self.buffers[step.node], tuple(indices)), how, operand))
+        body.append(loops.Accumulate(Load(self.buffers[step], tuple(indices)), how, operand))
         return body
 
     def _concatenated(self, step: Step) -> Operand:
@@ -304,7 +330,7 @@ class _Builder:
         bounds = []
         for guard in r.guards:
             sign = 1 if guard.step > 0 else -1
-            axis = None if guard.axis is None else self._axis(step.axes[guard.axis])
+            axis = None if guard.axis is None else self._axis(step, step.axes[guard.axis])
             index = Affine(axis, sign, -sign * guard.start)
             bounds.append(loops.Bound(index, guard.size * abs(guard.step), abs(guard.step)))
         return loops.Guarded(tuple(bounds), operand, otherwise)
@@ -312,25 +338,25 @@ class _Builder:
     # Operands
 
     def _subscript(self, step: Step, index: Index) -> Affine:
-        axis = None if index.axis is None else self._axis(step.axes[index.axis])
+        axis = None if index.axis is None else self._axis(step, step.axes[index.axis])
         return Affine(axis, index.step, index.offset, index.divisor)
 
     def _operand(self, step: Step, r: Read) -> Operand:
-        source = self.schedule.steps.get(r.source)
+        source = r.step
         if source is None:
             return self._leaf(step, r)
         if self._is_at_hand(source, step):
-            return Name(self.scalars[r.source], r.source.dtype)
-        kept = self.places[r.source].places or ()
-        indices = tuple(self._subscript(step, r.indices[k]) for k in kept)
-        return Load(self.buffers[r.source], indices)
+            return Name(self.scalars[source], r.source.dtype)
+        kept = self.places[source].places or ()
+        indices = tuple(self._within(source, self._subscript(step, r.indices[k])) for k in kept)
+        return Load(self.buffers[source], indices)
 
     def _is_at_hand(self, source: Step, user: Step) -> bool:
         """Whether the source's value is a scalar that the user's iteration can see."""
-        if source.opaque or source.node.op.name.startswith("scatter") or not self._scalar_accumulator(source):
+        if source.opaque or source.is_scatter or not self._scalar_accumulator(source):
             return False
-        known = self.places[source.node].loops
-        return loops_of(source)[:known] == loops_of(user)[:known]
+        known = self.places[source].loops
+        return self.schedule.loops_of(source)[:known] == self.schedule.loops_of(user)[:known]
 
     def _leaf(self, step: Step, r: Read) -> Operand:
         node = r.source
@@ -343,17 +369,16 @@ class _Builder:
             return loops.IndexValue(Affine(None, 1, node.attrs[0]), node.dtype)
         elif node.op.name == "arange":
             return loops.IndexValue(self._subscript(step, r.indices[0]), node.dtype)
-        found = self._whole(node)
+        found = self._whole(r)
         if isinstance(found, Buffer):
             return Load(found, tuple(self._subscript(step, index) for index in r.indices))
         return found
 
-    def _whole(self, node: Expr) -> Buffer | Operand:
-        """Return a node as a library call takes it: an array, or a number."""
-        if node in self.buffers:
-            return self.buffers[node]
-        if node in self.scalars:
-            return Name(self.scalars[node], node.dtype)
+    def _whole(self, r: Read) -> Buffer | Operand:
+        """Return what is read as a library call takes it: an array, or a number."""
+        node = r.source
+        if r.step is not None:
+            return self.buffers[r.step] if r.step in self.buffers else Name(self.scalars[r.step], node.dtype)
         if node in self.leaves:
             return self.leaves[node]
         while node.op.name == "broadcast_to":
@@ -372,10 +397,17 @@ class _Builder:
 
     def _call(self, step: Step) -> list[Statement]:
         node = step.node
-        buffer = self.buffers[node]
-        sources = [self._whole(r.source) for r in step.reads]
+        buffer = self.buffers[step]
+        sources = [self._whole(r) for r in step.reads]
         if node.op.name == "reshape" and isinstance(sources[0], Buffer):
             return [loops.View(buffer, sources[0])]
+        if node.op.name == "matmul" and node.ndim == 2 and node.dtype.kind == "f":
+            left, right = (
+                loops.Panel(source, transposed=is_matrix_transpose(arg))
+                for source, arg in zip(sources, node.args, strict=True)
+                if isinstance(source, Buffer)
+            )
+            return [_multiply(loops.Panel(buffer), left, right, False)]
         operands = tuple(
             loops.Transposed(source)
             if isinstance(source, Buffer) and node.op.name == "matmul" and is_matrix_transpose(arg)
@@ -387,9 +419,32 @@ class _Builder:
             self.functions.append(user)
         return [loops.Call(node.op.name, buffer, operands, node.attrs, user)]
 
+    def _product(self, step: Step) -> Statement:
+        """Return the matrix product of a block of rows."""
+        block = self._block(self.schedule.paths[step][0])
+        row = step.rows[0]
 
-def _accumulates(step: Step) -> bool:
-    return bool(step.reduced) or step.node.op.name.startswith("scatter")
+        def panel(buffer: Buffer, axes: Sequence[int | None], matrix: list[int], local: bool) -> loops.Panel:
+            along = list(axes).index(row) if row in axes else 0
+            rows = block if row in axes else None
+            return loops.Panel(buffer, rows, along, local and rows is not None, list(axes) != matrix)
+
+        def operand(r: Read, matrix: list[int]) -> loops.Panel:
+            buffer = self._whole(r)
+            assert isinstance(buffer, Buffer)
+            kept = range(r.source.ndim) if r.step is None else self.places[r.step].places or ()
+            local = r.step is not None and self.places[r.step].block is not None
+            return panel(buffer, [r.indices[k].axis for k in kept], matrix, local)
+
+        place = self.places[step]
+        own = [step.places[k] for k in place.places or ()]
+        result = panel(self.buffers[step], own, [0, 1], place.block is not None)
+        return _multiply(result, operand(step.reads[0], [0, 2]), operand(step.reads[1], [2, 1]), row == 2)
+
+
+def _multiply(result: loops.Panel, left: loops.Panel, right: loops.Panel, accumulate: bool) -> loops.Multiply:
+    symmetric = replace(left, transposed=not left.transposed) == right
+    return loops.Multiply(result, left, right, accumulate, symmetric)
 
 
 def _zero(node: Expr) -> loops.Literal:
@@ -398,7 +453,7 @@ def _zero(node: Expr) -> loops.Literal:
 
 def _size_names(schedule: Schedule, given: Sequence[Expr]) -> list[str]:
     found: set[str] = set()
-    for node in [*schedule.steps, *given]:
+    for node in [*(step.node for step in schedule.steps), *given]:
         for part in (node, *node.args):
             for size in part.shape:
                 found |= names(size)

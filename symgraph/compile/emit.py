@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from symgraph.compile import loops
-from symgraph.compile.loops import Affine, Buffer, Load, Name, Operand, Statement, Subscript
+from symgraph.compile.loops import Affine, Axis, Buffer, Load, Name, Operand, Statement, Subscript
 from symgraph.dims import Size, product
 
 _POLICY = "Floating point: sums may be reordered and a*b+c fused; NaN, infinities and signed zeros keep their meaning."
@@ -116,8 +116,12 @@ class _Writer:
         for statement in body:
             match statement:
                 case loops.Loop(axis=axis, body=inner):
-                    lines.append(f"{indent}for {axis.name} in range({axis.size}):")
+                    lines.append(f"{indent}for {axis.name} in range({_range(axis)}):")
                     self.write(inner, depth + 1, lines)
+                case loops.Multiply():
+                    lines.append(indent + _multiply(statement))
+                case loops.Allocate() | loops.Free():
+                    pass
                 case loops.Let():
                     lines.append(f"{indent}{statement.name} = {self._value(statement)}")
                 case loops.Store(buffer=buffer, indices=indices, operand=operand):
@@ -236,6 +240,40 @@ class _Writer:
         if not result.shape:
             return f"{result.name} = {text}.ravel()[0]"
         return f"{result.name} = {text}.reshape({_shape(result.shape)})"
+
+
+def _range(axis: Axis | loops.Block) -> str:
+    if isinstance(axis, loops.Block):
+        return f"0, {axis.size}, {axis.rows}"
+    if axis.block is not None:
+        return f"{axis.block.name}, {_stop(axis.block)}"
+    return str(axis.size) if axis.start == 0 else f"{axis.start}, {axis.size}"
+
+
+def _stop(block: loops.Block) -> str:
+    return f"min({block.name} + {block.rows}, {block.size})"
+
+
+def _multiply(statement: loops.Multiply) -> str:
+    left, right = _panel(statement.left, False), _panel(statement.right, False)
+    if statement.result.transposed:
+        left, right = f"{right}.T", f"{left}.T"
+    return f"{_panel(statement.result, True)} {'+=' if statement.accumulate else '='} np.dot({left}, {right})"
+
+
+def _panel(panel: loops.Panel, is_result: bool) -> str:
+    text = panel.buffer.name
+    block = panel.block
+    if block is not None:
+        rows = f":{_stop(block)} - {block.name}" if panel.local else f"{block.name}:{_stop(block)}"
+        text = f"{text}[:, {rows}]" if panel.along else f"{text}[{rows}]"
+    elif is_result:
+        text = f"{text}[:]"
+    if is_result:
+        return text
+    if block is not None and panel.along:
+        text = f"np.ascontiguousarray({text})"
+    return f"{text}.T" if panel.transposed else text
 
 
 def _stacked(operand: Any) -> str:

@@ -428,7 +428,7 @@ class Program:
         """Iterate over scratch and result buffers in the order of their first use."""
         seen: set[int] = set()
         for statement in walk(self.body):
-            for buffer in _written(statement):
+            for buffer in written(statement):
                 if buffer.role != "argument" and id(buffer) not in seen:
                     seen.add(id(buffer))
                     yield buffer
@@ -450,7 +450,50 @@ def walk(body: Sequence[Statement]) -> Iterator[Statement]:
             stack.extend(reversed(statement.body))
 
 
-def _written(statement: Statement) -> list[Buffer]:
+def buffers_of(statement: Statement) -> Iterator[Buffer]:
+    """Iterate over the buffers that a statement reads or writes, those inside a loop included."""
+    for one in walk([statement]):
+        match one:
+            case Let(operands=operands):
+                yield from _loaded(operands)
+            case Store(buffer=buffer, operand=operand):
+                yield buffer
+                yield from _loaded((operand,))
+            case Accumulate(target=target, operand=operand):
+                yield from _loaded((target, operand))
+            case Fill(buffer=buffer, source=source):
+                yield buffer
+                if isinstance(source, Buffer):
+                    yield source
+            case Call(result=result, operands=given):
+                yield result
+                for whole in given:
+                    match whole:
+                        case Buffer():
+                            yield whole
+                        case Transposed(buffer=buffer):
+                            yield buffer
+                        case _:
+                            yield from _loaded((whole,))
+            case View(result=result, source=source):
+                yield result
+                yield source
+            case Multiply(result=result, left=left, right=right):
+                yield from (result.buffer, left.buffer, right.buffer)
+
+
+def _loaded(operands: Sequence[Operand]) -> Iterator[Buffer]:
+    pending = list(operands)
+    while pending:
+        match pending.pop():
+            case Load(buffer=buffer):
+                yield buffer
+            case Guarded(operand=operand, otherwise=otherwise):
+                pending += [operand, otherwise]
+
+
+def written(statement: Statement) -> list[Buffer]:
+    """Return the buffers that a statement itself writes."""
     match statement:
         case Store(buffer=buffer) | Fill(buffer=buffer) | Accumulate(target=Load(buffer=buffer)):
             return [buffer]

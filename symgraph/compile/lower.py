@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from symgraph.dims import product
+from symgraph.compile.contraction import cheapest_order, kept_labels
+from symgraph.dims import Size, product
 from symgraph.expr import Expr, constant, constant_value, make, rebuild, scalar_value, topological
 from symgraph.op import REGISTRY, Kind
 from symgraph.ops.construct import apply, cast
@@ -17,6 +18,9 @@ from symgraph.ops.contraction import matmul, parse_subscripts
 from symgraph.ops.elementwise import exp, isfinite, log, multiply, sqrt, square, where
 from symgraph.ops.movement import broadcast_to, expand_dims, permute_dims, reshape, squeeze
 from symgraph.ops.reductions import sum as total
+
+SHORT = 16
+"""A matrix product with two axes of at most so many elements is not worth a call of a library."""
 
 
 def lower(outputs: Sequence[Expr], leaves: Iterable[Expr]) -> list[Expr]:
@@ -106,8 +110,13 @@ def _as_array(node: Expr, given: set[Expr], may_transpose: bool) -> Expr:
 
 
 def _matmul(x: Expr, y: Expr) -> Expr:
-    """Products with a vector are sums of products, and become loops."""
+    """Products with a vector, and small or skinny ones, are sums of products, and become loops."""
     if x.ndim > 1 and y.ndim > 1:
+        if _is_skinny(x.shape[-2], x.shape[-1], y.shape[-1]):
+            if x.shape[-1] == 1:
+                return multiply(x, y)  # type: ignore[no-any-return]
+            products = multiply(expand_dims(x, x.ndim), expand_dims(y, y.ndim - 2))
+            return _summed(products, (products.ndim - 2,))
         heads = x.shape[:-2] if len(x.shape) >= len(y.shape) else y.shape[:-2]
         if x.ndim == y.ndim == 2 or (x.shape[:-2] == y.shape[:-2] == heads):
             return matmul(x, y)  # type: ignore[no-any-return]
@@ -118,6 +127,12 @@ def _matmul(x: Expr, y: Expr) -> Expr:
     if y.ndim == 1:
         return _summed(multiply(x, y), (x.ndim - 1,))
     return _summed(multiply(expand_dims(x, 1), y), (y.ndim - 2,))
+
+
+def _is_skinny(*sizes: Size) -> bool:
+    """Tell whether a product has an axis of one element, or is known to have at most one that is not short."""
+    short = [isinstance(size, int) and size <= SHORT for size in sizes]
+    return any(size == 1 for size in sizes) or sum(short) >= 2
 
 
 def _summed(products: Expr, axes: Sequence[int]) -> Expr:
@@ -157,11 +172,13 @@ def _einsum(*operands: Any) -> Expr:
     subscripts = operands[-1]
     terms = list(zip(*_terms(subscripts, operands[:-1]), strict=True))
     result = parse_subscripts(subscripts)[1]
-    while len(terms) > 2:
-        (left, x), (right, y), *rest = terms
-        needed = set(result).union(*[set(labels) for labels, _ in rest])
-        kept = "".join(c for c in dict.fromkeys(left + right) if c in needed)
-        terms = [(kept, _pair(left, x, right, y, kept)), *rest]
+    sizes = {c: size for labels, x in terms for c, size in zip(labels, x.shape, strict=True)}
+    order = cheapest_order([labels for labels, _ in terms], result, sizes)
+    for i, j in order[:-1]:
+        (left, x), (right, y) = terms[i], terms[j]
+        terms = [term for k, term in enumerate(terms) if k not in (i, j)]
+        kept = kept_labels(left, right, [labels for labels, _ in terms], result)
+        terms.append((kept, _pair(left, x, right, y, kept)))
     if len(terms) == 2:
         (left, x), (right, y) = terms
         return _pair(left, x, right, y, result)

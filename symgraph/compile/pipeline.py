@@ -15,9 +15,11 @@ from symgraph.compile import native
 from symgraph.compile.build import build as build_loops
 from symgraph.compile.emit import emit
 from symgraph.compile.entry import Entry
+from symgraph.compile.lifetimes import add_lifetimes
 from symgraph.compile.loops import Buffer
 from symgraph.compile.loops import Program as LoopProgram
 from symgraph.compile.memory import Memory, plan_memory
+from symgraph.compile.overlap import overlap
 from symgraph.compile.schedule import schedule
 from symgraph.compile.stencil import sink_places
 from symgraph.expr import Expr
@@ -99,7 +101,8 @@ def plan(inputs: Sequence[Expr], outputs: Sequence[Expr], options: Options, name
     optimized = rewrite(outputs, keep=given) if options.optimize else list(outputs)
     lowered = lowering.lower(optimized, given)
     arrays = lowering.materialise(sink_places(lowered, given), given)
-    return build_loops(schedule(arrays, given), inputs, arrays, name)
+    program = add_lifetimes(build_loops(schedule(arrays, given, options.fuse), inputs, arrays, name))
+    return overlap(program) if options.fuse else program
 
 
 def build(inputs: Sequence[Expr], outputs: Sequence[Expr], options: Options, name: str) -> Compiled:
