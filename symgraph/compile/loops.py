@@ -7,7 +7,7 @@ knows neither graphs nor source code.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -490,6 +490,33 @@ def _loaded(operands: Sequence[Operand]) -> Iterator[Buffer]:
                 yield buffer
             case Guarded(operand=operand, otherwise=otherwise):
                 pending += [operand, otherwise]
+
+
+def parts(value: Any) -> list[Any]:
+    """Return everything that a statement is made of, itself first: statements, operands, buffers, axes and sizes."""
+    found: list[Any] = []
+    stack = [value]
+    while stack:
+        part = stack.pop()
+        kind = type(part)
+        if kind is tuple:
+            stack.extend(part)
+            continue
+        if kind not in _FIELDS:
+            _FIELDS[kind] = tuple(f.name for f in fields(kind)) if is_dataclass(kind) else ()
+        if kind not in _PLAIN:
+            found.append(part)
+            stack.extend([getattr(part, name) for name in _FIELDS[kind]])
+    return found
+
+
+_FIELDS: dict[type, tuple[str, ...]] = {}
+_PLAIN = frozenset({str, int, bool, float, type(None)})
+
+
+def names_read(statement: Statement) -> set[str]:
+    """Return the scalars that a statement mentions, without the one that it defines."""
+    return {part.name for part in parts(statement) if isinstance(part, Name)}
 
 
 def written(statement: Statement) -> list[Buffer]:
