@@ -321,10 +321,11 @@ SHARE = """
 import time
 
 def share_of_others(g):
-    g(*arguments)
+    rows = np.random.default_rng(0).normal(size=(400_000, 11))
+    g(rows, arguments[1])
     before, mine = time.process_time(), time.thread_time()
     for _ in range(30):
-        g(*arguments)
+        g(rows, arguments[1])
     total = time.process_time() - before
     return 1 - (time.thread_time() - mine) / total
 
@@ -344,7 +345,7 @@ def test_the_number_of_threads_is_what_the_options_say() -> None:
     """)
     alone, together = map(float, run(text).split())
     assert alone < 0.05
-    assert together > 0.1
+    assert together > 0.05
 
 
 _known: list[str] = []

@@ -65,6 +65,11 @@ def polynomial(curve: Curve, weight: Curve, low: float, high: float, degree: int
 Table = tuple[str, Curve, Curve, float, float, dict[str, int]]
 
 
+def _log_tail(f: Real) -> Real:
+    """Return (log(1 + f) - f) / f**2."""
+    return (mp.log1p(f) - f) / f**2 if abs(f) > 1e-5 else mp.fsum((-f) ** n / -(n + 2) for n in range(12))
+
+
 def _atanh_tail(z: Real) -> Real:
     """Return (2 atanh(s) - 2 s) / s**3 for z = s**2."""
     s = mp.sqrt(z)
@@ -84,6 +89,34 @@ def _exp_tail(r: Real) -> Real:
 def _sine_tail(u: Real) -> Real:
     """Return (sin(pi t) / t - pi) / t**2 for u = t**2."""
     return mp.fsum((-1) ** n * mp.pi ** (2 * n + 1) * u ** (n - 1) / mp.factorial(2 * n + 1) for n in range(1, 26))
+
+
+def _radian_sine_tail(u: Real) -> Real:
+    """Return (sin(x) - x) / x**3 for u = x**2."""
+    return mp.fsum((-1) ** n * u ** (n - 1) / mp.factorial(2 * n + 1) for n in range(1, 26))
+
+
+def _tangent_tail(u: Real) -> Real:
+    """Return (tan(x) - x) / x**3 for u = x**2."""
+    x = mp.sqrt(u)
+    if u > 1e-6:
+        return (mp.tan(x) - x) / x**3
+    return mp.mpf(1) / 3 + u * 2 / 15 + u**2 * 17 / 315 + u**3 * 62 / 2835 + u**4 * 1382 / 155925
+
+
+def _cosh_tail(u: Real) -> Real:
+    """Return (cosh(x) - 1) / x**2 for u = x**2."""
+    return mp.fsum(u**n / mp.factorial(2 * n + 2) for n in range(25))
+
+
+def _inverse_root_step(e: Real) -> Real:
+    """Return ((1 - e)**(-1/3) - 1) / e."""
+    return (1 / mp.cbrt(1 - e) - 1) / e if abs(e) > 1e-9 else mpf(1) / 3
+
+
+def _log_erfc(y: Real) -> Real:
+    """Return log(erfc(1 + y))."""
+    return mp.log(mp.erfc(1 + y))
 
 
 def _erf_tail(u: Real) -> Real:
@@ -129,30 +162,42 @@ def _asin_tail(u: Real) -> Real:
 
 TABLES: list[Table] = [
     ("EXP", _exp_tail, lambda r: abs(r) + mpf("1e-2"), -0.3470, 0.3470, {"double": 9, "float": 4}),
-    ("LOG", _atanh_tail, lambda z: z / 2 + 1e-4, 0, 0.02946, {"double": 6, "float": 2}),
+    ("LOG", _log_tail, lambda f: abs(f) + mpf("1e-3"), -0.2930, 0.4143, {"double": 19, "float": 8}),
     ("LOG_TAIL", _atanh_far_tail, lambda z: z * z / 2 + mpf("1e-6"), 0, 0.02946, {"double": 7}),
     ("SINE", _sine_tail, lambda u: u / 2 + mpf("1e-3"), 0, 0.2501, {"double": 7, "float": 4}),
-    ("ERF", _erf_tail, lambda u: u + mpf("1e-3"), 0, 0.45, {"double": 8, "float": 4}),
-    ("ERFC", _scaled_erfc, lambda t: mpf(1), -0.667, 0.84, {"double": 22, "float": 10}),
-    ("SINH", _sinh_tail, lambda u: u / 2 + mpf("1e-3"), 0, 1.001, {"double": 6, "float": 3}),
+    ("RADIAN_SINE", _radian_sine_tail, lambda u: u / 2 + mpf("1e-3"), 0, 2.475, {"double": 7, "float": 3}),
+    ("TANGENT", _tangent_tail, lambda u: u + mpf("1e-3"), 0, 0.6185, {"double": 13, "float": 6}),
+    ("ERF", _erf_tail, lambda u: u + mpf("1e-3"), 0, 1.0001, {"double": 10, "float": 5}),
+    ("LOG_ERFC", _log_erfc, lambda y: mp.erfc(1 + y), 0, 4.95, {"double": 18, "float": 6}),
+    ("ERFC", _scaled_erfc, lambda t: mpf(1), -0.667, 0.84, {"double": 22}),
+    ("ERFC", _scaled_erfc, lambda t: mpf(1), -0.667, 0.65, {"float": 9}),
+    ("SINH", _sinh_tail, lambda u: u / 2 + mpf("1e-3"), 0, 0.1205, {"double": 4, "float": 2}),
+    ("COSH", _cosh_tail, lambda u: u / 2 + mpf("1e-3"), 0, 0.1205, {"double": 4, "float": 2}),
     ("ATAN", _atan_tail, lambda u: u + mpf("1e-3"), 0, 0.1717, {"double": 10, "float": 4}),
     ("ASIN", _asin_tail, lambda u: u + mpf("1e-3"), 0, 0.2501, {"double": 11, "float": 5}),
-    ("CBRT", mp.cbrt, lambda m: mpf(1), 0.707, 1.415, {"double": 6, "float": 3}),
+    ("CBRT", lambda m: 1 / mp.cbrt(m), mp.cbrt, 0.707, 1.415, {"double": 5, "float": 3}),
+    ("CBRT_STEP", _inverse_root_step, lambda e: abs(e) + mpf("1e-3"), -0.104, 0.105, {"double": 2, "float": 2}),
+    # For powers of float32, in double precision: to 2**-34 and 2**-28 of the result.
+    ("POWER_LOG", _log_tail, lambda f: abs(f) + mpf("1e-3"), -0.2930, 0.4143, {"float": 10}),
+    ("POWER_EXP", _exp_tail, lambda r: r * r + mpf("1e-2"), -0.3470, 0.3470, {"float": 4}),
 ]
 # Evaluated in double precision, for float32: the rounding of the coefficients must not show.
-IN_DOUBLE = {"SINE", "ERF", "ERFC"}
+IN_DOUBLE = {"SINE", "POWER_LOG", "POWER_EXP"}
 
 
 def main(names: list[str]) -> None:
     """Print the named tables, or all."""
+    last = ""
     for name, curve, weight, low, high, degrees in TABLES:
         if names and name not in names:
             continue
-        sys.stdout.write(f"{name} = {{\n")
+        if name != last:
+            sys.stdout.write(f"{name} = {{\n" if not last else f"}}\n{name} = {{\n")
+            last = name
         for kind, degree in degrees.items():
             numbers = polynomial(curve, weight, low, high, degree, np.float64 if name in IN_DOUBLE else DTYPES[kind])
             sys.stdout.write(f'    "{kind}": (\n' + "".join(f"        {c!r},\n" for c in numbers) + "    ),\n")
-        sys.stdout.write("}\n")
+    sys.stdout.write("}\n")
 
 
 if __name__ == "__main__":

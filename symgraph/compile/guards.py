@@ -55,9 +55,7 @@ def _needed(body: Sequence[Statement], known: Mapping[str, Operand]) -> tuple[St
     return tuple(s for s in body if not (isinstance(s, Let) and s.name in known and s.name not in mentioned))
 
 
-def _operand(
-    operand: Operand, known: Mapping[str, Operand], ranges: Mapping[Axis, tuple[Size, Size]]
-) -> Operand:
+def _operand(operand: Operand, known: Mapping[str, Operand], ranges: Mapping[Axis, tuple[Size, Size]]) -> Operand:
     if isinstance(operand, Name):
         return known.get(operand.name, operand)
     if not isinstance(operand, Guarded):
@@ -84,10 +82,10 @@ def _value(let: Let, ranges: Mapping[Axis, tuple[Size, Size]]) -> Operand | None
 
 
 def _compared(let: Let, ranges: Mapping[Axis, tuple[Size, Size]]) -> bool | None:
-    spans = [_span(operand, ranges) for operand in let.operands]
-    if spans[0] is None or spans[1] is None:
+    left, right = (_span(operand, ranges) for operand in let.operands)
+    if left is None or right is None:
         return None
-    (low, high), (least, most) = spans
+    (low, high), (least, most) = left, right
     if let.operation in ("greater", "greater_equal"):
         (low, high), (least, most) = (least, most), (low, high)
     slack = 0 if let.operation in ("less_equal", "greater_equal") else 1

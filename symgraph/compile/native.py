@@ -30,6 +30,7 @@ import llvmlite
 import numba
 import numpy as np
 from numba.core import compiler, registry, serialize, sigutils
+from numba.core.runtime import rtsys
 
 from symgraph.compile.cache import open_directory, read_code, refuse, write_code, write_text
 from symgraph.compile.loops import Program
@@ -42,11 +43,14 @@ from symgraph.errors import CacheWarning, CompileError
 _njit: Any = numba.njit
 _settings: Any = numba.config
 _target: Any = registry.cpu_target
+_runtime: Any = rtsys
 _dumps: Any = serialize.dumps
 _rebuild: Any = compiler.CompileResult._rebuild
 _normalize_signature: Any = sigutils.normalize_signature
 
-FLAGS: tuple[tuple[str, Any], ...] = (("error_model", "numpy"), ("fastmath", ("contract",)), ("nogil", True))
+FLAGS: tuple[tuple[str, Any], ...] = (
+    ("error_model", "numpy"), ("fastmath", ("contract",)), ("nogil", True), ("no_cfunc_wrapper", True),
+)  # fmt: skip
 _SETTINGS = ("OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "BOUNDSCHECK", "DEBUGINFO_DEFAULT", "USING_SVML", "DISABLE_JIT")
 
 _loaded: dict[str, Callable[..., Any]] = {}
@@ -230,7 +234,8 @@ class _DiskCache:
             return None
         if blas.needed_by(code):
             blas.register()
-        target_context.refresh()
+        # Of what compiling needs, finished code needs the runtime alone; the rest takes half a second.
+        _runtime.initialize(target_context)
         try:
             return _rebuild(target_context, *pickle.loads(code))
         except Exception:

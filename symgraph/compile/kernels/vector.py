@@ -76,7 +76,7 @@ def exp(x: Lane) -> Lane:
 
 def exp_parts(x: Lane, error: Lane) -> tuple[Lane, Lane, Lane]:
     """Return n and numbers p and q in ``exp(x + error) = 2**n (p + q)``; n for `scaled`, p near 1, q its error."""
-    n, r, r_error = reduced(clamped(x))
+    n, r, r_error = reduced(x)
     square, series = r * r, poly(r, EXP)
     error = r_error + error
     more = fma(square, series, fma(error, fma(square, series, r), error))

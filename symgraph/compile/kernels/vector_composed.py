@@ -14,6 +14,7 @@ from symgraph.compile.kernels.lanes import (
     fma,
     magnitude,
     parts,
+    rarely,
     select,
     two_product,
     two_sum,
@@ -77,11 +78,21 @@ def elu(x: Lane, alpha: Lane) -> Lane:
     return select(x > 0.0, x, alpha * vector.expm1(x))
 
 
-def gelu(x: Lane) -> Lane:
+def _over_root_2(x: Lane) -> tuple[Lane, Lane]:
+    """Return ``-x / sqrt(2)`` and its rounding error."""
     high, low = _ROOT_HALF[x.format.name]
     argument, error = two_product(x, -high)
-    error = select(magnitude(x) < 100.0, fma(x, -low, error), 0.0)
-    return (x * 0.5) * vector_special.erfc_of_sum(argument, error)
+    return argument, fma(x, -low, error)
+
+
+def gelu(x: Lane) -> Lane:
+    argument, error = _over_root_2(x)
+    return (x * 0.5) * vector_special.erfc_of_sum(argument, select(magnitude(x) < 100.0, error, 0.0))
+
+
+def gelu_by_case(x: Lane) -> Lane:
+    usual, right = vector_special.usual_erfc_of_sum(*_over_root_2(x))
+    return rarely(~right, (x * 0.5) * usual, gelu, x)
 
 
 def _log_of_sum(total: Lane, error: Lane, far: Lane) -> Lane:
@@ -94,7 +105,7 @@ def _log_of_sum(total: Lane, error: Lane, far: Lane) -> Lane:
     return fma(k, high, fma(k, low, vector.log_rest(f) + fma(-f, error, error)) + f)
 
 
-_ALMOST_INFINITE = 2.0**30  # for float32 as well, where they are computed in float64
+_ALMOST_INFINITE = 2.0**30  # its square may be added to, and 1 is nothing beside it
 
 
 def asinh(x: Lane) -> Lane:

@@ -14,7 +14,6 @@ import numba
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils, extending, typing
-from numba.np import arrayobj
 
 from symgraph.compile import loops
 from symgraph.compile.loops import Buffer, Loop, Name, Statement
@@ -83,7 +82,7 @@ class _Native:
         self.writer = Writer(context, builder, self.scope)
         for argument, kind, value in zip(given, signature.args, values, strict=False):
             if isinstance(argument, Buffer):
-                data = arrayobj.make_array(kind)(context, builder, value).data
+                data = context.make_array(kind)(context, builder, value).data
                 pointer = builder.bitcast(data, element_type(argument.dtype).as_pointer())
                 self._place(argument, pointer)
             else:

@@ -56,7 +56,7 @@ def literal(dtype: DType, value: Any) -> Any:
     return ir.Constant(kind, int(value) % 2**kind.width)
 
 
-class _Text(ir.FormattedConstant):
+class _Text(ir.FormattedConstant):  # type: ignore[misc]
     """A constant as LLVM writes it: a vector of equal elements takes one line for all, not one for each."""
 
     def __init__(self, kind: Any, text: str) -> None:

@@ -7,9 +7,10 @@ mask. Numbers that do not depend on the iteration stay scalars.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -39,12 +40,14 @@ class Lanes:
         first: The index of the first lane.
         width: The number of lanes.
         mask: Which lanes there are; all where None.
+        totals: The scalars that all lanes accumulate into.
     """
 
     axis: Axis
     first: Any
     width: int
     mask: Any
+    totals: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -174,7 +177,7 @@ class Writer:
             return
         cell = self.scope.cells[target.name]
         value = splat(self.builder, value, _pointee_width(cell))
-        if self.lanes is not None and self.lanes.mask is not None and target.name not in self._inner:
+        if self.lanes is not None and target.name in self.lanes.totals:
             value = self._masked(value, how, target.dtype)
         self.builder.store(self.combine(how, target.dtype, self.builder.load(cell), value), cell)
 
@@ -204,7 +207,7 @@ class Writer:
             return
         # All lanes meet in one element.
         value = self._masked(splat(self.builder, value, self.lanes.width), how, dtype)
-        total = vectors.combined(self.builder, value, lambda x, y: self.combine(how, dtype, x, y))
+        total = vectors.combined(self.builder, value, partial(self.combine, how, dtype))
         self._put(place, dtype, at, self.combine(how, dtype, self._get(place, dtype, at), total))
 
     def _one_by_one(self, place: Memory, dtype: DType, at: Element, how: str, value: Any) -> None:
@@ -543,8 +546,6 @@ class Writer:
 
     # Loops
 
-    _inner: frozenset[str] = frozenset()
-
     def bounds(self, axis: Axis | Block) -> tuple[Any, Any]:
         """Return where a loop starts and stops."""
         if isinstance(axis, Axis) and axis.block is not None:
@@ -571,7 +572,6 @@ class Writer:
         assert isinstance(loop.axis, Axis)
         builder, width = self.builder, vectors.native_lanes()
         totals = outer_totals(loop.body)
-        self._inner = frozenset(s.name for s in loops.walk(loop.body) if isinstance(s, loops.Start))
         outer_cells = dict(self.scope.cells)
         for name, (dtype, how) in totals.items():
             cell = cgutils.alloca_once(builder, vectors.vector(vectors.value_type(dtype), width))
@@ -580,26 +580,22 @@ class Writer:
         whole = builder.and_(builder.sub(stop, start), long(-width))
         middle = builder.add(start, builder.select(builder.icmp_signed(">", whole, long(0)), whole, long(0)))
         with memory.loop(builder, start, middle, width) as (index, _):
-            self._body_in_lanes(loop, index, None, long(width))
+            self._body_in_lanes(loop, Lanes(loop.axis, index, width, None, totals), long(width))
         rest = builder.sub(stop, middle)
         with builder.if_then(builder.icmp_signed(">", rest, long(0))):
             mask = builder.icmp_signed("<", vectors.iota(width), splat(builder, rest, width))
-            self._body_in_lanes(loop, middle, mask, rest)
+            self._body_in_lanes(loop, Lanes(loop.axis, middle, width, mask, totals), rest)
         vector_cells = {name: self.scope.cells[name] for name in totals}
         self.scope.cells.update({name: outer_cells[name] for name in totals})
         for name, (dtype, how) in totals.items():
-            total = vectors.combined(
-                builder, builder.load(vector_cells[name]), lambda x, y, h=how, d=dtype: self.combine(h, d, x, y)
-            )
+            total = vectors.combined(builder, builder.load(vector_cells[name]), partial(self.combine, how, dtype))
             cell = self.scope.cells[name]
             builder.store(self.combine(how, dtype, builder.load(cell), total), cell)
-        self._inner = frozenset()
 
-    def _body_in_lanes(self, loop: loops.Loop, first: Any, mask: Any, count: Any) -> None:
-        assert isinstance(loop.axis, Axis)
-        self.scope.indices[loop.axis] = first
+    def _body_in_lanes(self, loop: loops.Loop, lanes: Lanes, count: Any) -> None:
+        self.scope.indices[loop.axis] = lanes.first
         self.scope.names[_COUNT] = count
-        self.lanes = Lanes(loop.axis, first, vectors.native_lanes(), mask)
+        self.lanes = lanes
         try:
             self.write(loop.body)
         finally:
