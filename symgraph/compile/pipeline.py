@@ -12,6 +12,7 @@ import numpy as np
 
 from symgraph.compile import lower as lowering
 from symgraph.compile import native
+from symgraph.compile.bounds import decide_bounds
 from symgraph.compile.build import build as build_loops
 from symgraph.compile.emit import emit
 from symgraph.compile.lifetimes import add_lifetimes
@@ -19,6 +20,7 @@ from symgraph.compile.loops import Program as LoopProgram
 from symgraph.compile.overlap import overlap
 from symgraph.compile.schedule import schedule
 from symgraph.compile.stencil import sink_places
+from symgraph.compile.tidy import tidy
 from symgraph.expr import Expr
 from symgraph.options import Options
 from symgraph.rewrite import rewrite
@@ -74,7 +76,7 @@ def plan(inputs: Sequence[Expr], outputs: Sequence[Expr], options: Options, name
     arrays = lowering.materialise(sink_places(lowered, given), given)
     fuse = getattr(options, "fuse", True)
     program = add_lifetimes(build_loops(schedule(arrays, given, fuse), inputs, arrays, name))
-    return overlap(program) if fuse else program
+    return tidy(decide_bounds(overlap(program))) if fuse else program
 
 
 def build(inputs: Sequence[Expr], outputs: Sequence[Expr], options: Options, name: str) -> Compiled:
