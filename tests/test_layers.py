@@ -18,8 +18,8 @@ PACKAGE = Path(symgraph.__file__).parent
 
 # From the ground up. A room imports from the rows below its own, and its own files from each other.
 LAYERS = [
-    ["errors", "measure", "options", "structure"],
-    ["dims"],
+    ["errors", "measure", "structure"],
+    ["dims", "options"],
     ["arraytype"],
     ["op"],
     ["value"],

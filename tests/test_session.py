@@ -146,7 +146,7 @@ def test_only_so_many_programs_are_kept(counted, graph):
     for k in range(1, _REMEMBERED_PROGRAMS + 6):
         session.run(x + k, {x: 1.0})
         session.run(x, {x: 1.0})
-    assert len(session._programs) == _REMEMBERED_PROGRAMS
+    assert len(session._runs) == _REMEMBERED_PROGRAMS
     built = len(counted)
     assert built == _REMEMBERED_PROGRAMS + 6
     session.run(x, {x: 1.0})

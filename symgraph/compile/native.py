@@ -14,13 +14,14 @@ import ast
 import hashlib
 import itertools
 import linecache
+import os
 import pickle
 import platform
 import sys
 import threading
 import types
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache as remember
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,10 @@ import numpy as np
 from numba.core import compiler, registry, serialize, sigutils
 
 from symgraph.compile.cache import open_directory, read_code, refuse, write_code, write_text
+from symgraph.compile.loops import Program
+from symgraph.compile.machine import blas
+from symgraph.compile.machine.program import NAME as NATIVE
+from symgraph.compile.machine.program import native_function, wrapper
 from symgraph.errors import CacheWarning, CompileError
 
 # Numba's own annotations are incomplete: these are looked up without them.
@@ -54,7 +59,8 @@ def load(
     *,
     entry: str = "kernel",
     cache: bool = True,
-    cache_dir: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    identity: tuple[Any, ...] = (),
     namespace: Mapping[str, Callable[..., Any]] | None = None,
 ) -> Callable[..., Any]:
     """Return the compiled function of an emitted module; Numba compiles it, or finds it on disk, at its first call.
@@ -65,13 +71,14 @@ def load(
         cache: Whether to look on disk and keep the result there. A text that this process has loaded is the same
             function whatever is said here.
         cache_dir: The folder, if not the one that `cache.directory` gives.
+        identity: What else distinguishes the program from others of the same text.
         namespace: A user's own functions that the text calls. What they do is not part of the text, so nothing
             of such a module is kept, neither on disk nor in memory.
 
     Raises:
         CompileError: The module does not define the function.
     """
-    name = _program_name(source, entry)
+    name = _program_name(source, entry, identity)
     if namespace:
         jitted = {
             key: function if hasattr(function, "py_func") else _njit(function) for key, function in namespace.items()
@@ -82,6 +89,39 @@ def load(
             folder = open_directory(cache_dir) if cache else None
             _loaded[name] = _compile_lazily(name, source, entry, folder)
         return _loaded[name]
+
+
+def load_machine(
+    program: Program, text: str, *, cache: bool, cache_dir: str | os.PathLike[str] | None, identity: tuple[Any, ...]
+) -> Callable[..., Any]:
+    """Return a loop program as a compiled function: ``(*arguments, *constants, *sizes, threads) -> results``.
+
+    Args:
+        program: The program.
+        text: All that distinguishes it from others, as far as the types of its arguments do not.
+        cache, cache_dir, identity: As for `load`.
+    """
+    source = wrapper(program)
+    name = _program_name(text, source, identity)
+    with _loading:
+        if name not in _loaded:
+            folder = open_directory(cache_dir) if cache else None
+            names = {NATIVE: native_function(program)}
+            _loaded[name] = _compile_lazily(name, source, "kernel", folder, names)
+        return _loaded[name]
+
+
+def machine_code(function: Callable[..., Any], examples: Sequence[Any]) -> Callable[..., Any]:
+    """Return the machine code of a loaded function for arguments of the types of the examples.
+
+    Called like the function, it trusts that the types are these. Before it is compiled, the function comes back.
+    """
+    compiled: Any = function
+    if not hasattr(compiled, "overloads"):
+        return function
+    result = compiled.overloads.get(tuple(compiled.typeof_pyval(example) for example in examples))
+    code: Callable[..., Any] = function if result is None else result.entry_point
+    return code
 
 
 def load_plain(source: str) -> types.ModuleType:
@@ -153,11 +193,11 @@ def _remember_lines(name: str, source: str) -> str:
     return filename
 
 
-def _program_name(source: str, entry: str) -> str:
+def _program_name(source: str, entry: str, identity: tuple[Any, ...]) -> str:
     target = _target.target_context.codegen().magic_tuple()
     settings = [(setting, repr(getattr(_settings, setting, None))) for setting in _SETTINGS]
-    identity = repr((source, entry, FLAGS, target, settings, _toolchain()))
-    return "symgraph_" + hashlib.sha256(identity.encode()).hexdigest()[:32]
+    everything = repr((source, entry, identity, FLAGS, target, settings, _toolchain()))
+    return "symgraph_" + hashlib.sha256(everything.encode()).hexdigest()[:32]
 
 
 @remember
@@ -188,6 +228,8 @@ class _DiskCache:
         code = read_code(self._path(sig))
         if code is None:
             return None
+        if blas.needed_by(code):
+            blas.register()
         target_context.refresh()
         try:
             return _rebuild(target_context, *pickle.loads(code))

@@ -15,14 +15,17 @@ from symgraph.compile import native
 from symgraph.compile.bounds import decide_bounds
 from symgraph.compile.build import build as build_loops
 from symgraph.compile.emit import emit
+from symgraph.compile.entry import Entry
 from symgraph.compile.lifetimes import add_lifetimes
+from symgraph.compile.loops import Buffer
 from symgraph.compile.loops import Program as LoopProgram
+from symgraph.compile.memory import Memory, plan_memory
 from symgraph.compile.overlap import overlap
 from symgraph.compile.schedule import schedule
 from symgraph.compile.stencil import sink_places
 from symgraph.compile.tidy import tidy
 from symgraph.expr import Expr
-from symgraph.options import Options
+from symgraph.options import Options, program_identity, thread_count
 from symgraph.rewrite import rewrite
 
 
@@ -38,11 +41,36 @@ class Compiled:
         self.source = emit(program)
         self.loops = str(program)
         self._constants = [np.array(value) for _, value in program.constants]
+        self._program = program
+        # A user's own functions are Python that Numba has to compile: such programs are compiled from their text.
+        self._threads = None if program.user_functions else thread_count(options)
+        self._more = () if self._threads is None else (self._threads,)
         self._sizes = program.sizes
         # Numba hands numbers back as Python's.
         self._scalars = [(i, r.dtype.type) for i, r in enumerate(program.results) if not getattr(r, "shape", ())]
         functions = {f"function_{i + 1}": f for i, f in enumerate(program.user_functions)}
-        self._kernel = native.load(self.source, cache=options.cache, cache_dir=options.cache_dir, namespace=functions)
+        identity = program_identity("numba", options)
+        if functions:
+            self._kernel = native.load(self.source, identity=identity, namespace=functions)
+        else:
+            text = f"{self.source}\n{self.loops}"
+            self._kernel = native.load_machine(
+                program, text, cache=options.cache, cache_dir=options.cache_dir, identity=identity
+            )
+
+    def memory(self) -> Memory:
+        """Return the planned memory, by the names of sizes."""
+        return plan_memory(self._program, self._threads or 1)
+
+    def entry(self) -> Entry:
+        """Return the machine code; before the first run its callers pass Numba's look at the types of arguments."""
+        examples = [
+            np.empty((0,) * len(taken.shape), taken.dtype) if isinstance(taken, Buffer) else taken.dtype.type(0)
+            for taken in self._program.arguments
+        ]
+        code = native.machine_code(self._kernel, [*examples, *[0] * (len(self._sizes) + len(self._more))])
+        numbers = [None if getattr(r, "shape", ()) else r.dtype.type for r in self._program.results]
+        return Entry(code, tuple(self._constants), self._sizes, tuple(numbers), self._threads)
 
     def run(self, values: Sequence[Any], sizes: dict[str, int]) -> list[Any]:
         """Return new arrays, and NumPy scalars for outputs without axes.
@@ -52,7 +80,8 @@ class Compiled:
             sizes: What the names of sizes stand for.
         """
         try:
-            results = list(self._kernel(*values, *self._constants, *map(sizes.__getitem__, self._sizes)))
+            numbers = map(sizes.__getitem__, self._sizes)
+            results = list(self._kernel(*values, *self._constants, *numbers, *self._more))
         except IndexError as error:
             raise _readable(error) from None
         for i, dtype in self._scalars:
@@ -74,9 +103,8 @@ def plan(inputs: Sequence[Expr], outputs: Sequence[Expr], options: Options, name
     optimized = rewrite(outputs, keep=given) if options.optimize else list(outputs)
     lowered = lowering.lower(optimized, given)
     arrays = lowering.materialise(sink_places(lowered, given), given)
-    fuse = getattr(options, "fuse", True)
-    program = add_lifetimes(build_loops(schedule(arrays, given, fuse), inputs, arrays, name))
-    return tidy(decide_bounds(overlap(program))) if fuse else program
+    program = add_lifetimes(build_loops(schedule(arrays, given, options.fuse), inputs, arrays, name))
+    return tidy(decide_bounds(overlap(program))) if options.fuse else program
 
 
 def build(inputs: Sequence[Expr], outputs: Sequence[Expr], options: Options, name: str) -> Compiled:

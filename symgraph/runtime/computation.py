@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
+import operator
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from symgraph import dims
 from symgraph.arraytype import format_shape
 from symgraph.dims import Dim
-from symgraph.errors import DeclarationError, DTypeError, GraphError, ShapeError, at_user_line
+from symgraph.errors import ArgumentError, DeclarationError, DTypeError, GraphError, ShapeError, SizeError, at_user_line
 from symgraph.expr import PLACEHOLDER, VARIABLE, Expr, Namespace, topological
 from symgraph.interpret import check_requirements
 from symgraph.op import Kind
 from symgraph.options import Options
 from symgraph.runtime.door import Door
+from symgraph.runtime.glue import Call, Result, write
 from symgraph.runtime.program import Program, build_program
-
-
-class Store(Protocol):
-    """Where the values of variables live."""
-
-    lock: threading.RLock
-
-    def read(self, variables: Iterable[Expr]) -> list[Any]:
-        """Return the values of variables as they are now; nobody writes to these arrays."""
-
-    def write(self, values: Mapping[Expr, Any]) -> None:
-        """Replace the values of variables together."""
+from symgraph.runtime.values import Values
 
 
 class Computation:
@@ -61,18 +52,21 @@ class Computation:
     ) -> None:
         self.inputs = tuple(inputs)
         self._name, self._backend, self._options = name, backend, options
-        self._admit = Door(name, inputs, labels).admit
+        self._labels = tuple(labels)
+        self.admit = Door(name, inputs, labels).admit
         targets = [*outputs, *updates.values()]
         order = topological(targets, stop=set(inputs))
         given = set(inputs)
         self.variables = tuple(node for node in order if node.op is VARIABLE and node not in given)
         _check_sizes(name, order, inputs)
         self._requirements = [node for node in order if node not in given and _has_requirement(node)]
-        self._sizes_fit = _sizes_fit(self._requirements)
+        self._conditions = _conditions(self._requirements)
+        self._sizes_fit = _sizes_fit(self._conditions)
         self._written = tuple(updates)
         self._count = len(outputs)
         needed = set(order)
         passed = [i for i, node in enumerate(inputs) if node in needed]
+        self._taken = passed
         self._passed = passed if len(passed) < len(inputs) else None
         self._program_inputs = [*[inputs[i] for i in passed], *self.variables]
         available = {node: i for i, node in enumerate(self._program_inputs)}
@@ -81,9 +75,11 @@ class Computation:
             if node not in available:
                 computed.setdefault(node, len(computed))
         self._program_outputs = list(computed)
-        sources = [(True, available[node]) if node in available else (False, computed[node]) for node in targets]
+        self._results = [
+            Result(True, available[node]) if node in available else Result(False, computed[node]) for node in targets
+        ]
         # None when results are handed on as the program gives them.
-        self._sources = None if sources == [(False, i) for i in range(len(computed))] else sources
+        self._sources = None if self._results == [(False, i) for i in range(len(computed))] else self._results
         self._program: Program | None = None
         self._lock = threading.Lock()
 
@@ -102,7 +98,7 @@ class Computation:
                     )
         return self._program
 
-    def run(self, values: Sequence[Any], store: Store | None) -> list[Any]:
+    def run(self, values: Sequence[Any], store: Values | None) -> list[Any]:
         """Return the outputs, as arrays that nobody else holds, and write the updates.
 
         Everything is computed from the variables' values before the run; they change together, after
@@ -112,7 +108,7 @@ class Computation:
             ArgumentError, SizeError: as ``Door.admit``.
             SizeError: an operation's requirement does not hold for these sizes.
         """
-        admitted, sizes = self._admit(*values)
+        admitted, sizes = self.admit(*values)
         if self._sizes_fit is not None and not self._sizes_fit(**sizes):
             check_requirements(self._requirements, sizes)
         if self._passed is not None:
@@ -126,6 +122,58 @@ class Computation:
             if self._written:
                 store.write(dict(zip(self._written, results[self._count :], strict=True)))
         return results[: self._count]
+
+    def checked_sizes(self, name: str, sizes: Mapping[str, Any], needed: frozenset[str]) -> dict[str, int]:
+        """Return numbers for the sizes of the inputs.
+
+        Raises:
+            ArgumentError: a size is unknown, a needed one is missing, or one is no integer.
+            SizeError: one is negative, or does not fit an operation.
+        """
+        known = sorted(frozenset[str]().union(*[dims.names(size) for node in self.inputs for size in node.shape]))
+        listed = f"the sizes are {', '.join(known)}" if known else "no size has a name"
+        for wrong, names in [("unknown", sizes.keys() - set(known)), ("missing", needed - sizes.keys())]:
+            if names:
+                plural = "s" if len(names) > 1 else ""
+                raise ArgumentError(f"{name}: {wrong} size{plural} {', '.join(sorted(names))} ({listed})")
+        checked: dict[str, int] = {}
+        for size, number in sizes.items():
+            try:
+                checked[size] = operator.index(number)
+            except TypeError:
+                raise ArgumentError(f"{name}: the size {size} is an integer, not {number!r}") from None
+            if checked[size] < 0:
+                raise SizeError(f"{name}: the size {size} is negative: {checked[size]}")
+        check_requirements(self._requirements, checked)
+        return checked
+
+    def straight(
+        self, parts: Sequence[Any], outputs: Any, general: Callable[..., Any], store: Values | None
+    ) -> Callable[..., Any]:
+        """Return what ordinary calls take instead of the way through ``run``: machine code called at once.
+
+        It is worth asking for after the first run, when the machine code exists.
+
+        Args:
+            parts: The structures of the arguments by position, with the inputs as leaves, in order.
+            outputs: The structure of the results, with None where there is nothing to compute.
+            general: Takes the same arguments, and every unusual one.
+            store: Where the variables live.
+
+        Returns:
+            Just ``general`` where there is no straight line, as for what is interpreted.
+        """
+        entry = self.program.entry() if self._program_outputs else None
+        if entry is None:
+            return general
+        results = [Result(given, self._place(i) if given else i) for given, i in self._results]
+        call = Call(parts, self._labels, self._conditions, self._taken, self.variables, outputs, self._written, results)
+        written = write(call, entry, general, store)
+        return general if written is None else written[1]
+
+    def _place(self, i: int) -> int:
+        """Return where the program's i-th input stands among the inputs and then the variables."""
+        return self._taken[i] if i < len(self._taken) else len(self.inputs) + i - len(self._taken)
 
     def _collect(self, admitted: Sequence[Any], computed: list[Any]) -> list[Any]:
         if self._sources is None:
@@ -236,17 +284,21 @@ def _sizes_in(attribute: Any) -> Iterator[Dim]:
             yield from _sizes_in(item)
 
 
-def _sizes_fit(nodes: Sequence[Expr]) -> Callable[..., bool] | None:
-    """Return a test of what nodes require of sizes, written out: a loop over them costs more than small programs."""
-    required = {
+def _conditions(nodes: Sequence[Expr]) -> dict[str, frozenset[str]]:
+    """Return what nodes require of sizes, as Python says it, with the names it mentions."""
+    return {
         f"{requirement.size} {requirement.relation}": dims.names(requirement.size)
         for node in nodes
         for requirement in node.op.requires(*[arg.type for arg in node.args], *node.attrs)  # type: ignore[misc]
     }
-    if not required:
+
+
+def _sizes_fit(conditions: Mapping[str, frozenset[str]]) -> Callable[..., bool] | None:
+    """Return a test of conditions on sizes, written out: a loop over them costs more than small programs."""
+    if not conditions:
         return None
-    names = sorted(frozenset().union(*required.values()))
-    test: Callable[..., bool] = eval(f"lambda {', '.join([*names, '**_'])}: {' and '.join(required)}")
+    names = sorted(frozenset().union(*conditions.values()))
+    test: Callable[..., bool] = eval(f"lambda {', '.join([*names, '**_'])}: {' and '.join(conditions)}")
     return test
 
 

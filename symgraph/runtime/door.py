@@ -22,7 +22,6 @@ import numpy as np
 
 from symgraph import dims
 from symgraph.arraytype import format_shape
-from symgraph.dims import Dim
 from symgraph.errors import ArgumentError, SizeError
 from symgraph.expr import Expr
 
@@ -191,7 +190,7 @@ def _admit_source(shapes: Sequence[dims.Shape]) -> str:
         for size, actual in zip(shape, met, strict=True):
             if isinstance(size, int):
                 wrong.append(f"{actual} != {size}")
-            elif (name := _plain_name(size)) is None:
+            elif (name := plain_name(size)) is None:
                 at_sight = False
             elif known.setdefault(name, actual) != actual:
                 wrong.append(f"{actual} != {known[name]}")
@@ -203,8 +202,8 @@ def _admit_source(shapes: Sequence[dims.Shape]) -> str:
     return "\n".join([*lines, f"    return [{values}], {{{sizes}}}"])
 
 
-def _plain_name(size: Dim) -> str | None:
-    """Return the name that a size is, None where it is computed from names."""
+def plain_name(size: dims.Size) -> str | None:
+    """Return the name that a size is, None where it is a number or computed from names."""
     found = dims.names(size)
     return next(iter(found)) if len(found) == 1 and dims.dim(*found) is size else None
 

@@ -6,16 +6,19 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from keyword import iskeyword
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from symgraph.errors import ArgumentError, DeclarationError, GraphError, at_user_line
 from symgraph.expr import PLACEHOLDER, VARIABLE, Expr, constant
 from symgraph.graph import Graph
-from symgraph.options import Options
+from symgraph.options import Options, checked_options
 from symgraph.runtime.computation import Computation, check_input, check_updates, common_graph, missing_placeholders
 from symgraph.runtime.program import check_backend
 from symgraph.runtime.session import Session, default_session
 from symgraph.structure import flatten, paths, restore
+
+if TYPE_CHECKING:  # it needs Numba
+    from symgraph.compile.memory import Memory
 
 
 def function(
@@ -103,11 +106,15 @@ class Function:
             for node, path in zip(nodes, paths(inputs, "inputs"), strict=True)
         ]
         self._computation = Computation(
-            self.name, nodes, labels, results, self.updates, backend, Options() if options is None else options
+            self.name, nodes, labels, results, self.updates, backend, checked_options(options)
         )
         self._session = self._chosen_session(graph, session)
         self._signature = _Signature(self.name, inputs, nodes, labels)
-        self._restore = _restorer(outputs, [leaf is None for leaf in fetched])
+        self._count = len(self._signature.parts)
+        self._results = restore(outputs, fetched)
+        put_together = _restorer(outputs, [leaf is None for leaf in fetched])
+        self._general = _general(self._signature, self._computation, self._session, put_together)
+        self._ordinary: Callable[..., Any] | None = None
         shown = ", ".join(f"{label}: {node.type}" for node, label in zip(nodes, labels, strict=True))
         types = restore(outputs, [None if leaf is None else leaf.type for leaf in fetched])
         self.__name__ = self.__qualname__ = self.name
@@ -116,10 +123,17 @@ class Function:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Return the outputs for these arguments."""
-        signature = self._signature
-        if kwargs or not signature.flat or len(args) != signature.count:
-            args = signature.gather(args, kwargs)
-        return self._restore(self._computation.run(args, self._session))
+        if self._ordinary is None or kwargs or len(args) != self._count:
+            return self._call(args, kwargs)
+        return self._ordinary(*args)
+
+    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        results = self._general(*args, **kwargs)
+        if self._ordinary is None:
+            values = None if self._session is None else self._session.values
+            parts = self._signature.parts
+            self._ordinary = self._computation.straight(parts, self._results, self._general, values)
+        return results
 
     def __repr__(self) -> str:
         return f"<function {self.__doc__}>"
@@ -133,6 +147,43 @@ class Function:
     def loops(self) -> str:
         """The loop program, printed."""
         return self._computation.program.loops
+
+    def memory(self, *args: Any, **sizes: int) -> Memory:
+        """Return how much memory a call takes, planned before it runs; it prints as a table.
+
+        Args:
+            *args: Arguments as for a call, whose sizes are meant.
+            **sizes: Instead of them, the numbers that the names of sizes stand for. With neither, the formulas
+                are returned without numbers.
+
+        Raises:
+            ArgumentError: a size is missing, unknown, or no number.
+            SizeError: a size is negative; arguments do not fit.
+            CallError: the function is interpreted (``backend="numpy"``), so that nothing is planned.
+
+        Example:
+            >>> import symgraph as sg
+            >>> with sg.Graph():
+            ...     x = sg.placeholder("x", ("n", "d"))
+            >>> f = sg.function(x, sg.exp(x), options=sg.Options(threads=1))
+            >>> f.memory(n=1000, d=20)
+            memory in bytes              formula
+            inputs              160,000  8*d*n
+            constants                 0  0
+            results             160,000  8*d*n
+            scratch (shared)          0  0
+            scratch per thread        0  0
+            accumulators              0  0
+            peak on 1 thread    160,000  8*d*n
+        """
+        planned = self._computation.program.memory()
+        if args:
+            if sizes:
+                raise ArgumentError(f"{self.name}.memory: give arguments or sizes, not both")
+            _, sizes = self._computation.admit(*self._signature.gather(args, {}))
+        elif not sizes:
+            return planned
+        return planned.at(self._computation.checked_sizes(f"{self.name}.memory", sizes, planned.names()))
 
     @property
     def session(self) -> Session | None:
@@ -155,17 +206,17 @@ class _Signature:
 
     def __init__(self, name: str, inputs: Any, nodes: Sequence[Expr], labels: Sequence[str]) -> None:
         self._name = name
-        self._parts = list(inputs) if isinstance(inputs, list | tuple) else [inputs]
+        self.parts = list(inputs) if isinstance(inputs, list | tuple) else [inputs]
         self._labels = labels
         self.count = len(nodes)
-        self.flat = all(isinstance(part, Expr) for part in self._parts)
+        self.flat = all(isinstance(part, Expr) for part in self.parts)
         self._position = {label: i for i, label in enumerate(labels)}
         if isinstance(inputs, Mapping):
             for i, (key, part) in enumerate(inputs.items()):
                 if isinstance(part, Expr) and isinstance(key, str):
                     self._position.setdefault(key, _first_leaf(inputs, i))
         starts = [0]
-        for part in self._parts:
+        for part in self.parts:
             starts.append(starts[-1] + len(flatten(part)))
         self._starts = starts
 
@@ -175,10 +226,10 @@ class _Signature:
         Raises:
             ArgumentError: an argument is missing, unknown or given twice.
         """
-        if len(args) > len(self._parts):
-            raise self._wrong(f"takes {_counted(len(self._parts), 'argument')} by position, got {len(args)}")
+        if len(args) > len(self.parts):
+            raise self._wrong(f"takes {_counted(len(self.parts), 'argument')} by position, got {len(args)}")
         values: list[Any] = [_MISSING] * self.count
-        for i, (part, value) in enumerate(zip(self._parts, args, strict=False)):
+        for i, (part, value) in enumerate(zip(self.parts, args, strict=False)):
             found: list[Any] = []
             self._match(part, value, f"argument {i + 1}", found)
             values[self._starts[i] : self._starts[i + 1]] = found
@@ -222,7 +273,7 @@ class _Signature:
     def python_signature(self) -> inspect.Signature:
         """Return the signature that ``help`` shows."""
         names: list[str] = []
-        for i, part in enumerate(self._parts):
+        for i, part in enumerate(self.parts):
             label = self._labels[self._starts[i]] if isinstance(part, Expr) else ""
             shown = label if label.isidentifier() and not iskeyword(label) else f"argument_{i + 1}"
             names.append(shown if shown not in names else f"{shown}_")
@@ -239,6 +290,20 @@ _MISSING = _Missing()
 
 def _first_leaf(inputs: Mapping[Any, Any], index: int) -> int:
     return sum(len(flatten(part)) for part in list(inputs.values())[:index])
+
+
+def _general(
+    signature: _Signature, computation: Computation, session: Session | None, put_together: Callable[[list[Any]], Any]
+) -> Callable[..., Any]:
+    """Return what takes every call. It knows nothing of the function, which is freed when nobody holds it."""
+    values = None if session is None else session.values
+
+    def general(*args: Any, **kwargs: Any) -> Any:
+        if kwargs or not signature.flat or len(args) != signature.count:
+            args = signature.gather(args, kwargs)
+        return put_together(computation.run(args, values))
+
+    return general
 
 
 def _keys(keys: Any) -> str:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from symgraph.errors import DeclarationError, at_user_line
+from symgraph.compile.entry import Entry
+from symgraph.errors import CallError, DeclarationError, at_user_line
 from symgraph.expr import Expr, topological
 from symgraph.interpret import interpret
 from symgraph.op import Kind
 from symgraph.options import Options
+
+if TYPE_CHECKING:  # it needs Numba
+    from symgraph.compile.memory import Memory
 
 BACKENDS = ("numba", "numpy")
 
@@ -27,6 +31,12 @@ class Program(Protocol):
     @property
     def loops(self) -> str:
         """The loop program, printed."""
+
+    def memory(self) -> Memory:
+        """Return the planned memory, by the names of sizes."""
+
+    def entry(self) -> Entry | None:
+        """Return the machine code as it is after the first run; None where there is none."""
 
     def run(self, values: Sequence[Any], sizes: dict[str, int]) -> list[Any]:
         """Return new arrays (NumPy scalars for outputs without axes) that share no memory.
@@ -90,6 +100,17 @@ class NumpyProgram:
     def loops(self) -> str:
         """The same text: what is interpreted has no loops of its own."""
         return self.source
+
+    def memory(self) -> Memory:
+        """Refuse: NumPy allocates as it goes.
+
+        Raises:
+            CallError: always.
+        """
+        raise CallError(f"{self._name}: memory is planned for compiled functions only (backend='numba')")
+
+    def entry(self) -> None:
+        """Return None: what is interpreted has no machine code."""
 
 
 def _fresh(result: Any, taken: set[int]) -> Any:

@@ -7,16 +7,18 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
+from weakref import WeakValueDictionary
 
 import numpy as np
 
-from symgraph.errors import ArgumentError, CallError, DeclarationError, GraphError, at_user_line
+from symgraph.errors import ArgumentError, DeclarationError, GraphError, at_user_line
 from symgraph.expr import PLACEHOLDER, VARIABLE, Expr
 from symgraph.graph import Graph, default_graph
-from symgraph.options import Options
+from symgraph.options import Options, checked_options
 from symgraph.runtime.computation import Computation, check_input, common_graph, missing_placeholders
 from symgraph.runtime.door import Door
 from symgraph.runtime.program import check_backend
+from symgraph.runtime.values import Values
 from symgraph.structure import flatten, restore
 
 _REMEMBERED_PROGRAMS = 128
@@ -69,12 +71,12 @@ class Session:
             raise DeclarationError(at_user_line(f"Session: a graph is expected, not {graph!r}"))
         check_backend(backend)
         self.graph = default_graph() if graph is None else graph
-        self.lock = threading.RLock()
+        self.values = Values(self.graph)
         self._backend = backend
-        self._options = Options() if options is None else options
-        self._values: dict[Expr, Any] = {}
-        self._programs: OrderedDict[tuple[Any, ...], Computation] = OrderedDict()
-        self._closed = False
+        self._options = checked_options(options)
+        # Fetches in different structures share a program; it stays as long as one of them is remembered.
+        self._programs: WeakValueDictionary[tuple[Any, ...], Computation] = WeakValueDictionary()
+        self._runs: OrderedDict[tuple[Any, ...], _Run] = OrderedDict()
 
     def run(self, fetches: Any, feed_dict: Mapping[Any, Any] | None = None) -> Any:
         """Compute what is fetched, and return it in the same structure.
@@ -106,11 +108,20 @@ class Session:
             >>> session.run([z, "x"], {x: 3.0}), session.run(z, {y: 1.0})
             ([np.float64(10.0), np.float64(3.0)], np.float64(2.0))
         """
-        leaves = [self._fetchable(leaf) for leaf in flatten(fetches)]
-        feeds = self._feeds(feed_dict)
-        computation = self._computation(leaves, list(feeds))
-        results = self._run(computation, [feeds[node] for node in computation.inputs])
-        return _arranged(fetches, leaves, results)
+        feeds = {} if feed_dict is None else feed_dict
+        if type(feeds) is not dict and not isinstance(feeds, Mapping):
+            raise ArgumentError(f"Session.run: feed_dict is a dict {{node: value}}, not {feeds!r}")
+        key = (_form(fetches), *feeds)
+        run = self._runs.get(key)
+        if run is None:
+            run = self._prepare(fetches, feeds)
+        with self.values.lock:
+            self.values.check_open()
+            self._runs[key] = run
+            self._runs.move_to_end(key)
+            if len(self._runs) > _REMEMBERED_PROGRAMS:
+                self._runs.popitem(last=False)
+        return run(*feeds.values())
 
     def make_callable(self, fetches: Any, feed_list: Sequence[Any] = ()) -> Callable[..., Any]:
         """Return a function of the values of the nodes in feed_list, which runs the fetches.
@@ -130,15 +141,14 @@ class Session:
             >>> square(3.0)
             np.float64(9.0)
         """
-        leaves = [self._fetchable(leaf) for leaf in flatten(fetches)]
-        nodes = list(self._feeds([(key, None) for key in feed_list]))
-        computation = self._computation(leaves, nodes)
-        order = [nodes.index(node) for node in computation.inputs]
+        count = len(feed_list)
+        run = self._prepare(fetches, feed_list)
 
         def call(*values: Any) -> Any:
-            if len(values) != len(nodes):
-                raise ArgumentError(f"Session.make_callable: {len(nodes)} values are expected, got {len(values)}")
-            return _arranged(fetches, leaves, self._run(computation, [values[i] for i in order]))
+            if len(values) != count:
+                raise ArgumentError(f"Session.make_callable: {count} values are expected, got {len(values)}")
+            self.values.check_open()
+            return run(*values)
 
         return call
 
@@ -150,8 +160,8 @@ class Session:
             CallError: the session is closed.
         """
         node = self._variable(variable)
-        self._check_open()
-        (value,) = self.read([node])
+        self.values.check_open()
+        (value,) = self.values.read([node])
         return value.copy() if isinstance(value, np.ndarray) else value
 
     __getitem__ = value
@@ -165,31 +175,19 @@ class Session:
             CallError: the session is closed.
         """
         node = self._variable(variable)
-        self._check_open()
+        self.values.check_open()
         (admitted,), _ = Door("Session.assign", [node], [node.attrs[0]]).admit(value)
-        self.write({node: admitted.copy() if isinstance(admitted, np.ndarray) else admitted})
-
-    def read(self, variables: Iterable[Expr]) -> list[Any]:
-        """Return the values of variables as they are now; nobody writes to these arrays."""
-        with self.lock:
-            self._check_open()
-            return [self._current(variable) for variable in variables]
-
-    def write(self, values: Mapping[Expr, Any]) -> None:
-        """Replace the values of variables together by arrays that nobody else holds."""
-        with self.lock:
-            self._check_open()
-            self._values.update(values)
+        self.values.write({node: admitted.copy() if isinstance(admitted, np.ndarray) else admitted})
 
     def close(self) -> None:
         """Let go of all values and programs; the session cannot be used any more."""
-        with self.lock:
-            self._closed = True
-            self._values.clear()
+        with self.values.lock:
+            self.values.close()
             self._programs.clear()
+            self._runs.clear()
 
     def __enter__(self) -> Self:
-        self._check_open()
+        self.values.check_open()
         self.graph.__enter__()
         _open.sessions.append(self)
         return self
@@ -200,31 +198,20 @@ class Session:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<{'closed ' if self._closed else ''}Session of {self.graph!r}>"
+        return f"<{'closed ' if self.values.closed else ''}Session of {self.graph!r}>"
 
-    def _current(self, variable: Expr) -> Any:
-        if variable not in self._values:
-            self._values[variable] = self.graph.initial_value(variable).copy()[()]
-        return self._values[variable]
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise CallError("the session is closed")
-
-    def _run(self, computation: Computation, values: Sequence[Any]) -> list[Any]:
-        self._check_open()
-        return computation.run(values, self)
+    def _prepare(self, fetches: Any, feeds: Iterable[Any]) -> _Run:
+        leaves = [self._fetchable(leaf) for leaf in flatten(fetches)]
+        nodes = self._feeds(feeds)
+        return _Run(self.values, fetches, leaves, nodes, self._computation(leaves, nodes))
 
     def _computation(self, leaves: Sequence[Expr | Assignment], fed: Sequence[Expr]) -> Computation:
         key = (*leaves, None, frozenset(fed))
-        with self.lock:
-            self._check_open()
+        with self.values.lock:
+            self.values.check_open()
             found = self._programs.get(key)
             if found is None:
                 found = self._programs[key] = self._build(leaves, fed)
-                if len(self._programs) > _REMEMBERED_PROGRAMS:
-                    self._programs.popitem(last=False)
-            self._programs.move_to_end(key)
             return found
 
     def _build(self, leaves: Sequence[Expr | Assignment], fed: Sequence[Expr]) -> Computation:
@@ -253,11 +240,9 @@ class Session:
             return leaf
         return self._node(leaf, "fetched", "nodes, names and train operations")
 
-    def _feeds(self, feeds: Mapping[Any, Any] | Iterable[tuple[Any, Any]] | None) -> dict[Expr, Any]:
-        found: dict[Expr, Any] = {}
-        if feeds is None:
-            return found
-        for key, value in feeds.items() if isinstance(feeds, Mapping) else feeds:
+    def _feeds(self, keys: Iterable[Any]) -> list[Expr]:
+        found: dict[Expr, None] = {}
+        for key in keys:
             node = self._node(key, "fed", "nodes and names")
             try:
                 check_input(node, "what is fed")
@@ -265,8 +250,8 @@ class Session:
                 raise ArgumentError(f"Session.run: {error}") from None
             if node in found:
                 raise ArgumentError(f"Session.run: {node!r} is fed twice")
-            found[node] = value
-        return found
+            found[node] = None
+        return list(found)
 
     def _node(self, key: Any, what: str, allowed: str) -> Expr:
         if isinstance(key, str):
@@ -287,9 +272,51 @@ class Session:
         return node
 
 
-def _arranged(fetches: Any, leaves: Sequence[Expr | Assignment], results: Sequence[Any]) -> Any:
-    remaining = iter(results)
-    return restore(fetches, [next(remaining) if isinstance(leaf, Expr) else None for leaf in leaves])
+class _Run:
+    """What is fetched for what is fed, ready to be run again: a function of the values fed, in order."""
+
+    def __init__(
+        self,
+        values: Values,
+        fetches: Any,
+        leaves: Sequence[Expr | Assignment],
+        fed: Sequence[Expr],
+        computation: Computation,
+    ) -> None:
+        order = None if computation.inputs == tuple(fed) else [fed.index(node) for node in computation.inputs]
+        results = restore(fetches, [leaf if isinstance(leaf, Expr) else None for leaf in leaves])
+        is_node = [isinstance(leaf, Expr) for leaf in leaves]
+
+        def general(*given: Any) -> Any:
+            values.check_open()
+            ordered = given if order is None else [given[i] for i in order]
+            computed = iter(computation.run(ordered, values))
+            return restore(results, [next(computed) if node else None for node in is_node])
+
+        def straight() -> Callable[..., Any]:
+            return general if order else computation.straight(computation.inputs, results, general, values)
+
+        self._general, self._straight = general, straight
+        self._ordinary: Callable[..., Any] | None = None
+
+    def __call__(self, *given: Any) -> Any:
+        if self._ordinary is not None:
+            return self._ordinary(*given)
+        results = self._general(*given)
+        self._ordinary = self._straight()
+        return results
+
+
+def _form(fetches: Any) -> Any:
+    """Return what identifies fetches: the nodes and names, in their structure."""
+    kind = type(fetches)
+    if kind is Expr or kind is str or isinstance(fetches, Assignment):
+        return fetches
+    if isinstance(fetches, list | tuple):
+        return (kind, *[_form(item) for item in fetches])
+    if isinstance(fetches, Mapping):
+        return (dict, *fetches, *[_form(item) for item in fetches.values()])
+    return None  # what cannot be fetched is refused before this is remembered
 
 
 def _merged_updates(leaves: Sequence[Expr | Assignment]) -> dict[Expr, Expr]:

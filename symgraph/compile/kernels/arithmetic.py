@@ -96,13 +96,13 @@ def _power_by_squaring(one: Any) -> Emitter:
             exponent >>= one
         return result
 
-    return compiles(source)
+    return compiles(source, raises=True)
 
 
 _INTEGER_POWER = by_sign(_power_by_squaring(np.int64(1)), _power_by_squaring(np.uint64(1)))
 
 
-@kernel(vectorises(vector_special.power), integers=_INTEGER_POWER)
+@kernel(vectorises(vector_special.power, explicit=vector_special.power_by_case), integers=_INTEGER_POWER)
 def power(x: Any, y: Any) -> Any:
     return np.power(x, y)
 

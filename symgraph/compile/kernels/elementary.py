@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from symgraph.compile.kernels import vector, vector_special, vector_trigonometric
+from symgraph.compile.kernels import vector, vector_composed, vector_special, vector_trigonometric
 from symgraph.compile.kernels.arithmetic import abs, isnan, maximum
 from symgraph.compile.kernels.lanes import vectorises
 from symgraph.compile.kernels.lowering import calls, in_double, kernel, unchanged
@@ -28,7 +28,7 @@ def sqrt(x: Any) -> Any:
     return np.sqrt(x)
 
 
-@kernel(vectorises(vector_special.cbrt))
+@kernel(vectorises(vector_special.cbrt, explicit=vector_special.cbrt_by_case))
 def cbrt(x: Any) -> Any:
     return np.cbrt(x)
 
@@ -54,50 +54,50 @@ def expm1(x: Any) -> Any:
     return np.expm1(x)
 
 
-@kernel(vectorises(vector.log))
+@kernel(vectorises(vector.log, explicit=vector.log_by_case))
 def log(x: Any) -> Any:
     return np.log(x)
 
 
-@kernel(vectorises(vector.log2))
+@kernel(vectorises(vector.log2, explicit=vector.log2_by_case))
 def log2(x: Any) -> Any:
     return np.log2(x)
 
 
-@kernel(vectorises(vector.log10))
+@kernel(vectorises(vector.log10, explicit=vector.log10_by_case))
 def log10(x: Any) -> Any:
     return np.log10(x)
 
 
-@kernel(vectorises(vector.log1p))
+@kernel(vectorises(vector.log1p, explicit=vector.log1p_by_case))
 def log1p(x: Any) -> Any:
     return np.log1p(x)
 
 
-@in_double()
+@in_double(emitter=vectorises(vector_composed.logaddexp))
 def logaddexp(x: Any, y: Any) -> Any:
     if x == y:
         return x + _LN2  # also where both are the same infinity, whose difference is NaN
     return maximum(x, y) + log1p(exp(-abs(x - y)))
 
 
-@in_double()
+@in_double(emitter=vectorises(vector_composed.xlogy))
 def xlogy(x: Any, y: Any) -> Any:
     return 0.0 if x == 0 and not isnan(y) else x * log(y)
 
 
 # Trigonometry
-@kernel(vectorises(vector_trigonometric.sin))
+@kernel(vectorises(vector_trigonometric.sin, explicit=vector_trigonometric.sin_by_size))
 def sin(x: Any) -> Any:
     return np.sin(x)
 
 
-@kernel(vectorises(vector_trigonometric.cos))
+@kernel(vectorises(vector_trigonometric.cos, explicit=vector_trigonometric.cos_by_size))
 def cos(x: Any) -> Any:
     return np.cos(x)
 
 
-@kernel(vectorises(vector_trigonometric.tan))
+@kernel(vectorises(vector_trigonometric.tan, explicit=vector_trigonometric.tan_by_size))
 def tan(x: Any) -> Any:
     return np.tan(x)
 
@@ -117,7 +117,7 @@ def atan(x: Any) -> Any:
     return np.arctan(x)
 
 
-@kernel(calls(math.atan2))
+@kernel(vectorises(vector_trigonometric.atan2))
 def atan2(y: Any, x: Any) -> Any:
     return np.arctan2(y, x)
 
@@ -137,29 +137,29 @@ def tanh(x: Any) -> Any:
     return np.tanh(x)
 
 
-@kernel(calls(math.asinh))
+@kernel(vectorises(vector_composed.asinh, in_double=True))
 def asinh(x: Any) -> Any:
     return np.arcsinh(x)
 
 
-@kernel(calls(math.acosh))
+@kernel(vectorises(vector_composed.acosh, in_double=True))
 def acosh(x: Any) -> Any:
     return np.arccosh(x)
 
 
-@kernel(calls(math.atanh))
+@kernel(vectorises(vector_composed.atanh, in_double=True))
 def atanh(x: Any) -> Any:
     return np.arctanh(x)
 
 
 # Activations
-@in_double(emitter=vectorises(vector.sigmoid))
+@in_double(emitter=vectorises(vector_composed.sigmoid))
 def sigmoid(x: Any) -> Any:
     small = exp(-abs(x))
     return (1.0 if x >= 0 else small) / (1.0 + small)
 
 
-@in_double(emitter=vectorises(vector.softplus))
+@in_double(emitter=vectorises(vector_composed.softplus))
 def softplus(x: Any) -> Any:
     return maximum(x, 0.0) + log1p(exp(-abs(x)))
 
@@ -185,11 +185,11 @@ def leaky_relu(x: Any, slope: Any) -> Any:
     return x if x > 0 else x * slope
 
 
-@in_double()
+@in_double(emitter=vectorises(vector_composed.elu))
 def elu(x: Any, alpha: Any) -> Any:
     return x if x > 0 else alpha * expm1(x)
 
 
-@in_double()
+@in_double(emitter=vectorises(vector_composed.silu))
 def silu(x: Any) -> Any:
     return x * sigmoid(x)

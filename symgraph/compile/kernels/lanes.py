@@ -19,6 +19,8 @@ from weakref import WeakKeyDictionary
 
 from llvmlite import ir
 
+from symgraph.compile.kernels import instructions
+from symgraph.compile.kernels.instructions import element_of, intrinsic, resized, suffix
 from symgraph.compile.kernels.lowering import Emitter
 
 Number = float | int
@@ -35,19 +37,26 @@ class Format:
         self.round = 1.5 * 2.0**self.fraction  # a number added to it is rounded to an integer in the low bits
         self.tiny = 2.0 ** (1 - self.exponent_bias)
         self.negligible = 2.0 ** -(precision + 2)  # where f(x) = x + O(x**2) rounds to x
-        self.suffix = f"f{width}"
 
 
 # LLVM keeps to 256 bits where the first processors with AVX-512 slowed down; these kernels gain up to half from 512.
 # llvmlite's own `add` knows no attributes with values.
 _WIDEST = '"prefer-vector-width"="512"'
 
-# A loop has a few calls; in straight-line code of thousands, copies of the kernels would make compiling slow.
-_INLINED = 48
+# A kernel has more constants than there are registers: they are kept on the stack. With this each has a cache line of
+# its own, left to itself LLVM has it cross two: power took 5 % longer.
+_ALIGNED = 64
+
+# A loop has a few calls; in straight-line code of thousands, copies of the kernels would make compiling slow. A call on a
+# vector counts as often as it has registers.
+_INLINED, _REGISTER = 48, 512
 _calls: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
 
 DOUBLE, FLOAT = Format(_DOUBLE, 64, 53), Format(_FLOAT, 32, 24)
 FORMATS = {"double": DOUBLE, "float": FLOAT}
+EXPLICIT: dict[Emitter, Emitter] = {}
+"""For the emitter of a kernel written with lanes, the one to use where vectors are explicit."""
+
 Coefficients = Mapping[str, tuple[float, ...]]
 
 
@@ -66,10 +75,10 @@ class Lane:
         if isinstance(other, Lane):
             return other.value
         kind = self.value.type
-        return ir.Constant(kind, int(other) % 2**kind.width if isinstance(kind, ir.IntType) else rounded(other, kind))
+        return instructions.constant(kind, rounded(other, element_of(kind)) if self._is_float() else other)
 
     def _is_float(self) -> bool:
-        return not isinstance(self.value.type, ir.IntType)
+        return not isinstance(element_of(self.value.type), ir.IntType)
 
     def _do(self, float_name: str, integer_name: str, left: Any, right: Any) -> Lane:
         if self._is_float():
@@ -113,6 +122,9 @@ class Lane:
     def __xor__(self, other: Lane | int) -> Lane:
         return self.like(self.builder.xor(self.value, self.constant(other)))
 
+    def __invert__(self) -> Lane:
+        return self.like(self.builder.not_(self.value))
+
     def __lshift__(self, places: int) -> Lane:
         return self.like(self.builder.shl(self.value, self.constant(places)))
 
@@ -152,11 +164,11 @@ class Lane:
 
     def bits(self) -> Lane:
         """Return a float's bits as an integer."""
-        return self.like(self.builder.bitcast(self.value, self.format.bits))
+        return self.like(self.builder.bitcast(self.value, resized(self.value.type, self.format.bits)))
 
     def number(self) -> Lane:
         """Return the float that an integer's bits are."""
-        return self.like(self.builder.bitcast(self.value, self.format.type))
+        return self.like(self.builder.bitcast(self.value, resized(self.value.type, self.format.type)))
 
 
 def rounded(value: Number, kind: Any) -> float:
@@ -187,7 +199,7 @@ def parts(value: Fraction, *widths: int) -> Coefficients:
 
 def fma(x: Lane, y: Lane | Number, z: Lane | Number) -> Lane:
     """Return ``x * y + z`` rounded once."""
-    return x.like(x.builder.fma(x.value, x.constant(y), x.constant(z)))
+    return x.like(intrinsic(x.builder, "fma", [x.value, x.constant(y), x.constant(z)]))
 
 
 def poly(x: Lane, table: Coefficients) -> Lane:
@@ -217,7 +229,7 @@ def select(condition: Lane, yes: Lane | Number, no: Lane | Number) -> Lane:
 
 def unary(name: str, x: Lane) -> Lane:
     """Return an LLVM intrinsic of one float: fabs, sqrt, floor."""
-    return x.like(_intrinsic(x.builder, name, [x.value]))
+    return x.like(intrinsic(x.builder, name, [x.value]))
 
 
 def magnitude(x: Lane) -> Lane:
@@ -227,57 +239,101 @@ def magnitude(x: Lane) -> Lane:
 
 def with_sign(x: Lane, sign: Lane) -> Lane:
     """Return x with the sign of another number."""
-    return x.like(_intrinsic(x.builder, "copysign", [x.value, sign.value]))
-
-
-def _intrinsic(builder: Any, name: str, values: list[Any]) -> Any:
-    kind = values[0].type
-    signature = ir.FunctionType(kind, [kind] * len(values))
-    return builder.call(builder.module.declare_intrinsic(f"llvm.{name}", [kind], signature), values)
+    return x.like(intrinsic(x.builder, "copysign", [x.value, sign.value]))
 
 
 def widened(x: Lane) -> Lane:
     """Return a float in double precision."""
-    return x if x.format is DOUBLE else Lane(x.builder, x.builder.fpext(x.value, _DOUBLE), DOUBLE)
+    if x.format is DOUBLE:
+        return x
+    return Lane(x.builder, x.builder.fpext(x.value, resized(x.value.type, _DOUBLE)), DOUBLE)
 
 
 def narrowed(x: Lane, format: Format) -> Lane:
     """Return a double rounded to a format."""
-    return x if format is x.format else Lane(x.builder, x.builder.fptrunc(x.value, format.type), format)
+    if format is x.format:
+        return x
+    return Lane(x.builder, x.builder.fptrunc(x.value, resized(x.value.type, format.type)), format)
 
 
-def vectorises(source: Callable[..., Lane], *, in_double: bool = False) -> Emitter:
+def vectorises(
+    source: Callable[..., Lane], *, in_double: bool = False, explicit: Callable[..., Lane] | None = None
+) -> Emitter:
     """Return the emitter that calls a kernel written with lanes.
 
     Args:
-        source: The kernel.
+        source: The kernel, without branches: LLVM vectorises the loop around it.
         in_double: Whether float32 is computed in float64 and rounded once.
+        explicit: The kernel where vectors are explicit, and branches do no harm; the same if not given.
     """
+    emit, EXPLICIT[emit] = _calls_kernel(source, in_double), _calls_kernel(explicit or source, in_double)
+    return emit
 
+
+def _calls_kernel(source: Callable[..., Lane], in_double: bool) -> Emitter:
     def emit(context: Any, builder: Any, sig: Any, values: Sequence[Any]) -> Any:
-        kind = values[0].type
-        module = builder.module
-        name = f"symgraph.{source.__name__}.{FORMATS[str(kind)].suffix}"
-        if name not in module.globals:
-            _define(module, name, source, kind, len(values), in_double)
+        function = _kernel_function(builder.module, source, [value.type for value in values], in_double)
         set.add(builder.function.attributes, _WIDEST)
-        _calls[builder.function] = count = _calls.get(builder.function, 0) + 1
-        return builder.call(module.globals[name], values, attrs=("noinline",) if count > _INLINED else ())
+        builder.function.attributes.alignstack = _ALIGNED
+        kind = values[0].type
+        registers = -(-(instructions.width_of(kind) or 1) * FORMATS[str(element_of(kind))].bits.width // _REGISTER)
+        _calls[builder.function] = count = _calls.get(builder.function, 0) + registers
+        return builder.call(function, values, attrs=("noinline",) if count > _INLINED else ())
 
     return emit
 
 
-def _define(module: Any, name: str, source: Callable[..., Lane], kind: Any, arity: int, in_double: bool) -> None:
-    function = ir.Function(module, ir.FunctionType(kind, [kind] * arity), name)
+def _kernel_function(
+    module: Any, source: Callable[..., Lane], kinds: list[Any], in_double: bool, *, inline: bool = True
+) -> Any:
+    name = f"symgraph.{source.__name__}.{suffix(kinds[0])}"
+    if name in module.globals:
+        return module.globals[name]
+    function = ir.Function(module, ir.FunctionType(kinds[0], kinds), name)
     function.linkage = "internal"
-    function.attributes.add("alwaysinline")
+    function.attributes.add("alwaysinline" if inline else "noinline")
     function.attributes.add("nounwind")
+    set.add(function.attributes, _WIDEST)
+    function.attributes.alignstack = _ALIGNED
     builder = ir.IRBuilder(function.append_basic_block("entry"))
-    format = FORMATS[str(kind)]
+    format = FORMATS[str(element_of(kinds[0]))]
     lanes = [Lane(builder, argument, format) for argument in function.args]
     if in_double:
         lanes = [widened(lane) for lane in lanes]
     builder.ret(narrowed(source(*lanes), format).value)
+    return function
+
+
+def rarely(condition: Lane, usual: Lane, source: Callable[..., Lane], *arguments: Lane) -> Lane:
+    """Return what a kernel makes of the arguments where a condition holds, the usual value elsewhere.
+
+    The kernel is called only when the condition holds in some lane.
+    """
+    builder = usual.builder
+    before = builder.block
+    with builder.if_then(instructions.any_lane(builder, condition.value), likely=False):
+        exception = _apart(source, *arguments)
+        chosen = select(condition, exception, usual)
+        after = builder.block
+    result = builder.phi(usual.value.type)
+    result.add_incoming(usual.value, before)
+    result.add_incoming(chosen.value, after)
+    return usual.like(result)
+
+
+def _apart(source: Callable[..., Lane], *arguments: Lane) -> Lane:
+    """Return the result of a kernel that is called, not inlined, with as many lanes at a time as a register has."""
+    model = arguments[0]
+    builder, kind = model.builder, model.value.type
+    count, most = instructions.width_of(kind), 512 // model.format.bits.width
+    if count is not None and count > most and count % most == 0:
+        parts = [
+            _apart(source, *[a.like(instructions.section(builder, a.value, start, most)) for a in arguments]).value
+            for start in range(0, count, most)
+        ]
+        return model.like(instructions.joined(builder, parts))
+    function = _kernel_function(builder.module, source, [a.value.type for a in arguments], False, inline=False)
+    return model.like(builder.call(function, [a.value for a in arguments]))
 
 
 def table_entry(index: Lane, name: str, numbers: Sequence[float]) -> Lane:
@@ -287,9 +343,20 @@ def table_entry(index: Lane, name: str, numbers: Sequence[float]) -> Lane:
         constant = ir.GlobalVariable(module, ir.ArrayType(_DOUBLE, len(numbers)), name)
         constant.linkage, constant.global_constant = "internal", True
         constant.initializer = ir.Constant(constant.value_type, list(numbers))
-    zero = ir.Constant(index.value.type, 0)
-    address = index.builder.gep(module.globals[name], [zero, index.value], inbounds=True)
-    return index.like(index.builder.load(address))
+    table, builder, kind = module.globals[name], index.builder, index.value.type
+    indices = [ir.Constant(ir.IntType(64), 0), index.value]
+    if not isinstance(kind, ir.VectorType):
+        return index.like(builder.load(builder.gep(table, indices, inbounds=True)))
+    addresses = builder.gep(table, indices, inbounds=True, source_etype=table.value_type)
+    addresses.type = resized(kind, ir.PointerType(_DOUBLE))  # llvmlite takes it for one address
+    everywhere = instructions.constant(resized(kind, instructions.BOOLEAN), 1)
+    start = instructions.constant(resized(kind, _DOUBLE), 0.0)
+    alignment = ir.Constant(ir.IntType(32), 8)
+    name = f"llvm.masked.gather.v{kind.count}f64.v{kind.count}p0"
+    if name not in module.globals:
+        kinds = [value.type for value in (addresses, alignment, everywhere, start)]
+        ir.Function(module, ir.FunctionType(start.type, kinds), name)
+    return index.like(builder.call(module.globals[name], [addresses, alignment, everywhere, start]))
 
 
 def two_sum(x: Lane, y: Lane) -> tuple[Lane, Lane]:

@@ -30,6 +30,9 @@ Function = Callable[..., Any]
 Emitter = Callable[[Any, Any, Any, Sequence[Any]], Any]
 """Emits the code of one call: ``(context, builder, signature, values) -> value``."""
 
+EMITTERS: dict[str, Emitter] = {}
+"""What each kernel emits for floating-point numbers, by name."""
+
 
 def calls(target: Function) -> Emitter:
     """Return the emitter that calls a function of ``math`` or NumPy which Numba knows."""
@@ -45,7 +48,7 @@ def unchanged(context: Any, builder: Any, sig: Any, values: Sequence[Any]) -> An
     return values[0]
 
 
-def compiles(source: Function, *, widened: bool = True) -> Emitter:
+def compiles(source: Function, *, widened: bool = True, raises: bool = False) -> Emitter:
     """Return the emitter that calls a Python function, compiled by Numba when it is first called.
 
     Args:
@@ -53,6 +56,8 @@ def compiles(source: Function, *, widened: bool = True) -> Emitter:
         widened: Whether it is compiled for the widest type of the arguments' kind. So float32 is computed in
             float64 and rounded once; small integers are computed in 64 bits and wrap when they are narrowed, as
             NumPy's do.
+        raises: Whether it may raise. Other calls stand in functions that Numba did not make as well, which have no
+            way to hand on an exception.
     """
     compiled = njit(error_model="numpy", nogil=True, no_cpython_wrapper=True)(source)
 
@@ -61,7 +66,12 @@ def compiles(source: Function, *, widened: bool = True) -> Emitter:
         wide = tuple(_widest(t) for t in sig.args) if widened else sig.args
         inner = dispatcher.get_call_type(context.typing_context, wide, {})
         cast = [context.cast(builder, v, t, w) for v, t, w in zip(values, sig.args, wide, strict=True)]
-        result = context.get_function(dispatcher, inner)(builder, cast)
+        if raises:
+            result = context.get_function(dispatcher, inner)(builder, cast)
+        else:
+            made = compiled.get_compile_result(inner)
+            context.add_linking_libs([made.library])
+            _, result = context.call_internal_no_propagate(builder, made.fndesc, inner, cast)
         return context.cast(builder, result, inner.return_type, sig.return_type)
 
     return emit
@@ -101,6 +111,7 @@ def kernel(
             chosen = next(emitter for kind, emitter in by_kind if isinstance(sig.args[0], kind))
             return chosen(context, builder, sig, values)
 
+        EMITTERS[function.__name__] = floats
         return _teach(function, emit, 0, predicate)
 
     return decorate
@@ -121,7 +132,8 @@ def in_double(attributes: int = 0, *, emitter: Emitter | None = None) -> Callabl
             result = np.float32 if isinstance(operands[0], np.float32) else np.float64
             return result(source(*[np.float64(x) for x in operands[:split]], *operands[split:]))
 
-        return _teach(function, emitter or compiles(source), attributes, False)
+        EMITTERS[function.__name__] = emitter or compiles(source)
+        return _teach(function, EMITTERS[function.__name__], attributes, False)
 
     return decorate
 

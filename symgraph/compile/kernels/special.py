@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numba.extending import register_jitable
 
-from symgraph.compile.kernels import vector_special
+from symgraph.compile.kernels import vector_composed, vector_special
 from symgraph.compile.kernels.arithmetic import abs, floor, power, round
 from symgraph.compile.kernels.elementary import log, sqrt, tan
 from symgraph.compile.kernels.lanes import vectorises
@@ -33,7 +33,7 @@ def _polynomial(coefficients: Any, x: Any) -> Any:
     return total
 
 
-@in_double()
+@in_double(emitter=vectorises(vector_composed.gelu))
 def gelu(x: Any) -> Any:
     return 0.5 * x * erfc(-_SQRT_HALF * x)
 
@@ -81,7 +81,7 @@ _FAR = (
 )  # fmt: skip
 
 
-@in_double()
+@in_double(emitter=vectorises(vector_special.erfinv, in_double=True))
 def erfinv(x: Any) -> Any:
     if abs(x) <= 0.85:
         r = 0.180625 - 0.25 * x * x

@@ -9,10 +9,11 @@ computes the function of the rest, and the power of two is put in through the bi
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from fractions import Fraction
 
-from symgraph.compile.kernels.coefficients import EXP, LOG, SINH
-from symgraph.compile.kernels.lanes import Lane, fma, magnitude, parts, poly, select, with_sign
+from symgraph.compile.kernels.coefficients import COSH, EXP, LOG, SINH
+from symgraph.compile.kernels.lanes import Lane, fma, magnitude, parts, poly, rarely, select, two_sum, with_sign
 
 LN2_EXACT = Fraction(
     "0.693147180559945309417232121458176568075500134360255254120680009493393621969694715605863326996418687"
@@ -39,13 +40,15 @@ def scaled(x: Lane, n: Lane) -> Lane:
     """Return ``x * 2**n`` rounded once for x near 1 and an integer n of up to twice the largest exponent: in two steps.
 
     Args:
-        x: The number.
+        x: The number; NaN stays.
         n: The integer plus `Format.round`.
     """
     format, bits = n.format, n.bits()
     half = bits >> 1
-    first = (x.bits() + (half << format.fraction)).number()
-    return first * (((bits - half) << format.fraction) + (format.exponent_bias << format.fraction)).number()
+    first, second = (
+        ((part << format.fraction) + (format.exponent_bias << format.fraction)).number() for part in (half, bits - half)
+    )
+    return (x * first) * second
 
 
 def reduced(x: Lane) -> tuple[Lane, Lane, Lane]:
@@ -92,13 +95,13 @@ def exp_of_negative(x: Lane) -> Lane:
 def exp2(x: Lane) -> Lane:
     format = x.format
     most, least = format.exponent_bias + 1.0, -(format.exponent_bias + format.fraction + 1.0)
-    x = select(x > most, most, select(x < least, least, x))
+    x = select(x > most, most, x)
+    x = select(x < least, least, x)
     shifted = x + format.round
     fraction = x - (shifted - format.round)  # exact
     high, low = LN2_WHOLE[format.name]
     r = fraction * high
-    error = fma(fraction, low, fma(fraction, high, -r))
-    return scaled(1.0 + (r + fma(r * r, poly(r, EXP), error)), shifted)
+    return scaled(1.0 + fma(fraction, high, fma(r * r, poly(r, EXP), fraction * low)), shifted)
 
 
 def expm1(x: Lane) -> Lane:
@@ -112,25 +115,26 @@ def expm1(x: Lane) -> Lane:
 
 def split(x: Lane) -> tuple[Lane, Lane]:
     """Return k and m in ``x = 2**k m`` with m between sqrt(1/2) and sqrt(2), for positive finite x."""
+    more = x.format.fraction + 2.0
+    subnormal = x < x.format.tiny
+    k, m = split_normal(select(subnormal, x * 2.0**more, x))
+    return k - select(subnormal, k.like(k.constant(more)), 0.0), m
+
+
+def split_normal(x: Lane) -> tuple[Lane, Lane]:
+    """Return the same for positive normal numbers, and anything for others."""
     format = x.format
-    subnormal = x < format.tiny
-    bits = select(subnormal, x * 2.0 ** (format.fraction + 2), x).bits()
     one = format.exponent_bias << format.fraction
     root = one - (1 << format.fraction) + int((math.sqrt(2.0) - 1.0) * 2**format.fraction)
-    biased = bits + (one - root)
+    biased = x.bits() + (one - root)
     number = (1 << format.fraction) * (format.exponent_bias + format.fraction)  # the bits of 2**fraction
-    offset = x.like(x.constant(2.0**format.fraction + format.exponent_bias))
-    k = ((biased >> format.fraction) | number).number() - select(subnormal, offset + format.fraction + 2, offset)
+    k = ((biased >> format.fraction) | number).number() - (2.0**format.fraction + format.exponent_bias)
     return k, ((biased & ((1 << format.fraction) - 1)) + root).number()
 
 
-def log_rest(f: Lane, error: Lane | float) -> Lane:
-    """Return ``log(1 + f + error) - f`` for f between sqrt(1/2) - 1 and sqrt(2) - 1 and a small error."""
-    s = f / (f + 2.0)
-    z = s * s
-    half_square = f * 0.5 * f
-    # log(1 + f) = 2 atanh(s) = f - f**2 / 2 + s (f**2 / 2 + z poly(z))
-    return fma(s, fma(z, poly(z, LOG), half_square), error) - half_square
+def log_rest(f: Lane) -> Lane:
+    """Return ``log(1 + f) - f`` for f between sqrt(1/2) - 1 and sqrt(2) - 1."""
+    return f * f * poly(f, LOG)
 
 
 def at_limits(x: Lane, result: Lane) -> Lane:
@@ -140,90 +144,107 @@ def at_limits(x: Lane, result: Lane) -> Lane:
     return select(x < 0.0, math.nan, result)
 
 
-def log(x: Lane) -> Lane:
-    k, m = split(x)
-    high, low = LN2[x.format.name]
+def unless_regular(x: Lane, usual: Lane, source: Callable[..., Lane]) -> Lane:
+    """Return a value, but where x is not a positive normal number that of a kernel."""
+    return rarely(~((x >= x.format.tiny) & (x < math.inf)), usual, source, x)
+
+
+def _log(k: Lane, m: Lane) -> Lane:
+    """Return ``log(2**k m)``."""
+    high, low = LN2[m.format.name]
     f = m - 1.0
-    return at_limits(x, fma(k, high, fma(k, low, log_rest(f, 0.0)) + f))
+    return fma(k, high, fma(k, low, log_rest(f)) + f)
+
+
+def log(x: Lane) -> Lane:
+    return at_limits(x, _log(*split(x)))
+
+
+def log_by_case(x: Lane) -> Lane:
+    return unless_regular(x, _log(*split_normal(x)), log)
+
+
+def _log2(k: Lane, m: Lane) -> Lane:
+    high, low = LOG2_E[m.format.name]
+    f = m - 1.0
+    return k + fma(f, high, fma(f, low, log_rest(f) * high))
 
 
 def log2(x: Lane) -> Lane:
-    k, m = split(x)
-    high, low = LOG2_E[x.format.name]
+    return at_limits(x, _log2(*split(x)))
+
+
+def log2_by_case(x: Lane) -> Lane:
+    return unless_regular(x, _log2(*split_normal(x)), log2)
+
+
+def _log10(k: Lane, m: Lane) -> Lane:
+    high, low = LOG10_E[m.format.name]
+    two_high, two_low = LOG10_2[m.format.name]
     f = m - 1.0
-    rest = log_rest(f, 0.0)
-    log = f + rest
-    # The product with the part that was rounded away counts where k is zero.
-    return at_limits(x, fma(log, high, k) + fma(log, low, (rest - (log - f)) * high))
+    return fma(k, two_high, fma(f, high, fma(k, two_low, fma(f, low, log_rest(f) * high))))
 
 
 def log10(x: Lane) -> Lane:
-    k, m = split(x)
-    high, low = LOG10_E[x.format.name]
-    two_high, two_low = LOG10_2[x.format.name]
-    f = m - 1.0
-    rest = log_rest(f, 0.0)
-    log = f + rest
-    rest = fma(log, low, fma(k, two_low, (rest - (log - f)) * high))
-    return at_limits(x, fma(k, two_high, fma(log, high, rest)))
+    return at_limits(x, _log10(*split(x)))
 
 
-def log1p(x: Lane) -> Lane:
-    total = x + 1.0
-    back = total - x
-    error = (x - (total - back)) + (1.0 - back)
-    k, m = split(total)
+def log10_by_case(x: Lane) -> Lane:
+    return unless_regular(x, _log10(*split_normal(x)), log10)
+
+
+def _log1p(x: Lane, k: Lane, f: Lane, error: Lane) -> Lane:
+    """Return ``log(2**k (1 + f + error))``, and x where it is x."""
     high, low = LN2[x.format.name]
-    f = m - 1.0
-    error = error * 0.25 * power_of_two((x.format.round + 2.0) - k)  # 2**-1024 is not a normal number
-    result = at_limits(total, fma(k, high, fma(k, low, log_rest(f, fma(-f, error, error))) + f))
+    result = fma(k, high, fma(k, low, log_rest(f) + fma(-f, error, error)) + f)
     return select(magnitude(x) < x.format.negligible, x, result)
 
 
-def sigmoid(x: Lane) -> Lane:
-    small = exp_of_negative(-magnitude(x))
-    total = small + 1.0
-    inverse = 1.0 / total
-    quotient = select(x < 0.0, small, 1.0) * inverse
-    # The rounding errors of the sum and of the inverse; without this the result would be off by 2.1 ulp.
-    error = fma(inverse, (total - 1.0) - small, fma(-total, inverse, 1.0))
-    return fma(quotient, error, quotient)
+def log1p(x: Lane) -> Lane:
+    total, error = two_sum(x, x.like(x.constant(1.0)))
+    k, m = split(total)
+    error = error * 0.25 * power_of_two((x.format.round + 2.0) - k)  # 2**-1024 is not a normal number
+    return at_limits(total, _log1p(x, k, m - 1.0, error))
 
 
-def softplus(x: Lane) -> Lane:
-    small = exp_of_negative(-magnitude(x))
-    # log(1 + small) as log1p has it, with the few cases that occur: 1 + small is between 1 and 2.
-    halved = small > math.sqrt(2.0) - 1.0
-    less = small - 1.0
-    f = select(halved, less * 0.5, small)
-    error = select(halved, (small - (less + 1.0)) * 0.5, 0.0)
-    high, low = LN2[x.format.name]
-    rest = log_rest(f, error) + select(halved, f.like(f.constant(low)), 0.0)
-    return select(x < 0.0, 0.0, x) + (select(halved, f.like(f.constant(high)), 0.0) + (f + rest))
+def log1p_by_case(x: Lane) -> Lane:
+    format = x.format
+    total, error = two_sum(x, x.like(x.constant(1.0)))
+    k, m = split_normal(total)
+    usual = _log1p(x, k, m - 1.0, error * power_of_two(format.round - k))
+    return rarely(~((x > -1.0) & (x < 2.0 ** (format.exponent_bias - 3))), usual, log1p, x)
 
 
 def tanh(x: Lane) -> Lane:
-    grown = expm1(2.0 * magnitude(x))
-    far = grown > 3.0
-    quotient = select(far, -2.0, grown) / (grown + 2.0)
+    size, most = magnitude(x), 0.5 * (x.format.fraction + 4) * math.log(2)
+    n, r, error = reduced(2.0 * select(size > most, most, size))
+    power = power_of_two(n)
+    grown = fma(power, r + fma(r * r, poly(r, EXP), error), power - 1.0)
+    far, total = grown > 3.0, grown + 2.0
+    numerator, inverse = select(far, -2.0, grown), 1.0 / total
+    quotient = numerator * inverse
+    rest = fma(-quotient, total, numerator) - quotient * (grown - (total - 2.0))
+    quotient = fma(rest, inverse, quotient)
     return with_sign(select(far, 1.0 + quotient, quotient), x)
 
 
-def _half_exp(x: Lane) -> Lane:
-    """Return ``exp(x) / 2`` for x >= 0, which does not overflow where sinh and cosh do not."""
-    most = LARGEST[x.format.name] + 1.0
-    n, r, error = reduced(select(x > most, most, x))
-    return scaled(1.0 + (r + fma(r * r, poly(r, EXP), error)), n - 1.0)
+def _hyperbolic(size: Lane) -> tuple[Lane, Lane, Lane, Lane, Lane]:
+    """Return p + q, p - q, c, s and an error, of s: ``exp(±size) / 4`` is ``p (1 + c + s)`` and ``q (1 + c - s)``."""
+    most, shift = LARGEST[size.format.name] + 0.9, size.format.round
+    n, r, error = reduced(select(size > most, most, size))
+    # The least power is not a normal number where the other is the largest, and too small to matter much earlier.
+    up, down = power_of_two(n - 2.0), power_of_two((2.0 * shift - 2.0) - select(n > shift + 100.0, shift + 100.0, n))
+    square = r * r
+    return up + down, up - down, square * poly(square, COSH), fma(r * square, poly(square, SINH), r), error
 
 
 def cosh(x: Lane) -> Lane:
-    half = _half_exp(magnitude(x))
-    return half + 0.25 / half
+    total, difference, even, odd, _ = _hyperbolic(magnitude(x))
+    return (total + fma(total, even, difference * odd)) * 2.0
 
 
 def sinh(x: Lane) -> Lane:
     size = magnitude(x)
-    half = _half_exp(size)
-    square = x * x
-    near = fma(size * square, poly(square, SINH), size)
-    return with_sign(select(size < 1.0, near, half - 0.25 / half), x)
+    total, difference, even, odd, error = _hyperbolic(size)
+    result = with_sign((difference + fma(difference, even, total * (odd + error))) * 2.0, x)
+    return select(size < x.format.negligible, x, result)

@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from typing import Any
 
 from symgraph.compile.kernels import vector
-from symgraph.compile.kernels.coefficients import CBRT, ERF, ERFC, LOG_TAIL
+from symgraph.compile.kernels.coefficients import CBRT, ERF, ERFC, EXP, LOG_ERFC, LOG_TAIL, POWER_EXP, POWER_LOG
+from symgraph.compile.kernels.instructions import element_of
 from symgraph.compile.kernels.lanes import (
+    DOUBLE,
     FLOAT,
-    Coefficients,
-    Format,
+    FORMATS,
     Lane,
     fast_two_sum,
     fma,
@@ -25,6 +27,7 @@ from symgraph.compile.kernels.lanes import (
     narrowed,
     parts,
     poly,
+    rarely,
     select,
     two_product,
     unary,
@@ -33,36 +36,46 @@ from symgraph.compile.kernels.lanes import (
 )
 from symgraph.compile.kernels.vector_trigonometric import PI_EXACT
 
-_LN2 = parts(vector.LN2_EXACT, 40, 53)["double"]
+_LN2 = parts(vector.LN2_EXACT, 53)["double"]
 _TWO_THIRDS = parts(Fraction(2, 3), 53)["double"]
-_TWO_OVER_ROOT_PI = parts(Fraction(2 << 128, math.isqrt(int(PI_EXACT * (1 << 256)))), 53)["double"]
-_NEAR, _MIDDLE = 0.5, 0.65
+ROOT_HALF_EXACT = Fraction(math.isqrt(1 << 255), 1 << 128)
+_TWO_OVER_ROOT_PI = parts(Fraction(2 << 128, math.isqrt(int(PI_EXACT * (1 << 256)))), 53)
+_NEAR = 0.5
 
 
-def _coefficients(table: Coefficients, source: Format) -> Coefficients:
-    """Return the coefficients to evaluate in double precision for an argument of this format."""
-    return {"double": table[source.name]}
-
-
-def _near_erf(x: Lane, source: Format) -> Lane:
-    high, low = _TWO_OVER_ROOT_PI
+def _near_erf(x: Lane) -> Lane:
+    """Return erf for x of at most 1."""
+    high, low = _TWO_OVER_ROOT_PI[x.format.name]
     square = x * x
-    return fma(x, high, fma(x, low, x * square * poly(square, _coefficients(ERF, source))))
+    return fma(x, high, x * fma(square, poly(square, ERF), low))
 
 
-def _far_erfc(x: Lane, source: Format) -> Lane:
-    """Return erfc for x of at least `_NEAR`."""
+def erf(x: Lane) -> Lane:
+    size = magnitude(x)
+    far = size > 1.0
+    most = 5.95 if x.format is DOUBLE else 3.95
+    # erfc(1 + y) = exp(polynomial(y)), which is small enough for its error to be too
+    n, r, error = vector.reduced(poly(select(size > most, most, size) - 1.0, LOG_ERFC))
+    power = vector.power_of_two(n)
+    rest = r + fma(r * r, poly(r, EXP), error)
+    beyond = (1.0 - power) - power * rest
+    return with_sign(select(far, beyond, _near_erf(select(far, 1.0, size))), x)
+
+
+def _far_erfc(x: Lane, error: Lane | None) -> Lane:
+    """Return erfc of x or of the sum, for at least `_NEAR`."""
     x = select(x > 28.0, 28.0, x)
-    t = (x - 2.5) / (x + 2.5)
-    constant, *others = ERFC[source.name]
-    rest = t * poly(t, {"double": tuple(others)})
-    scale, scale_error = fast_two_sum(t.like(t.constant(constant)), rest)
-    square, square_error = two_product(x, x)
-    n, power, power_error = vector.exp_parts(-square, -square_error)
     divisor, divisor_error = fast_two_sum(2.0 * x, 1.0)
-    inverse = 1.0 / divisor
-    if source is FLOAT:
-        return vector.scaled(power * scale * inverse, n)
+    other = x + 2.5
+    both = 1.0 / (divisor * other)
+    inverse = both * other
+    t = (x - 2.5) * (both * divisor)
+    constant, *others = ERFC[x.format.name]
+    scale, scale_error = fast_two_sum(t.like(t.constant(constant)), t * poly(t, {x.format.name: tuple(others)}))
+    square, square_error = two_product(x, x)
+    if error is not None:
+        square_error = fma(x + x, error, square_error)
+    n, power, power_error = vector.exp_parts(-square, -square_error)
     product, product_error = two_product(power, scale)
     quotient = product * inverse
     product_error = fma(power, scale_error, fma(power_error, scale, product_error))
@@ -70,24 +83,21 @@ def _far_erfc(x: Lane, source: Format) -> Lane:
     return vector.scaled(fma(rest, inverse, quotient), n)
 
 
-def erf(x: Lane) -> Lane:
-    argument = widened(x)
-    size = magnitude(argument)
-    result = select(size < _MIDDLE, _near_erf(size, x.format), 1.0 - _far_erfc(size, x.format))
-    return narrowed(with_sign(result, argument), x.format)
-
-
 def erfc(x: Lane) -> Lane:
-    argument = widened(x)
-    size = magnitude(argument)
-    far = _far_erfc(size, x.format)
-    far = select(argument < 0.0, 2.0 - far, far)
-    return narrowed(select(size < _NEAR, 1.0 - _near_erf(argument, x.format), far), x.format)
+    return erfc_of_sum(x, None)
 
 
-def _log_parts(x: Lane) -> tuple[Lane, Lane]:
-    """Return the logarithm of a positive finite number as a sum of two, to 2**-65 of it."""
-    k, m = vector.split(x)
+def erfc_of_sum(x: Lane, error: Lane | None) -> Lane:
+    """Return erfc(x + error)."""
+    size = magnitude(x)
+    negative = x < 0.0
+    far = _far_erfc(size, None if error is None else select(negative, -error, error))
+    near = size < _NEAR
+    return select(near, 1.0 - _near_erf(select(near, x, 0.0)), select(negative, 2.0 - far, far))
+
+
+def _log_parts(k: Lane, m: Lane) -> tuple[Lane, Lane]:
+    """Return the logarithm of ``2**k m`` as a sum of two, to 2**-65 of it, m between sqrt(1/2) and sqrt(2)."""
     f = m - 1.0
     divisor, divisor_error = f + 2.0, f - ((f + 2.0) - 2.0)
     inverse = 1.0 / divisor
@@ -103,9 +113,10 @@ def _log_parts(x: Lane) -> tuple[Lane, Lane]:
     cubic_error = cubic_error + fma(z, series_error, z_error * series)
     cube, cube_error = two_product(s, cubic)
     cube_error = cube_error + fma(s, cubic_error, s_error * cubic)
-    total, error1 = fast_two_sum(k * _LN2[0], 2.0 * s)
+    start, start_error = two_product(k, _LN2[0])
+    total, error1 = fast_two_sum(start, 2.0 * s)
     total, error2 = fast_two_sum(total, cube)
-    return total, (error1 + error2) + fma(k, _LN2[1], fma(s_error, 2.0, cube_error))
+    return total, (error1 + error2) + fma(k, _LN2[1], start_error + fma(s_error, 2.0, cube_error))
 
 
 def power(x: Lane, y: Lane) -> Lane:
@@ -117,7 +128,7 @@ def power(x: Lane, y: Lane) -> Lane:
     if format is FLOAT:
         result = vector.exp(exponent * vector.log(size))
     else:
-        log, log_error = _log_parts(size)
+        log, log_error = _log_parts(*vector.split(size))
         log = select(size.equals(0.0), -math.inf, select(size < math.inf, log, size))
         product, product_error = two_product(exponent, log)
         product_error = fma(exponent, log_error, product_error)
@@ -131,23 +142,61 @@ def power(x: Lane, y: Lane) -> Lane:
     return narrowed(select(base.equals(1.0) | exponent.equals(0.0), 1.0, result), format)
 
 
+def power_by_case(x: Lane, y: Lane) -> Lane:
+    """Return the power; only where x is a positive normal number and the power another one, without a call."""
+    format = x.format
+    k, m = vector.split_normal(x)
+    regular = (x >= format.tiny) & (x < math.inf)
+    if format is FLOAT:
+        usual, product = _power_in_double(widened(k), widened(m), widened(y))
+        return rarely(~(regular & (magnitude(product) < 87.0)), narrowed(usual, format), power, x, y)
+    log, log_error = _log_parts(k, m)
+    product, error = two_product(y, log)
+    n, r, reduction_error = vector.reduced(product)
+    r, error = fast_two_sum(r, fma(y, log_error, error) + reduction_error)
+    usual = (1.0 + (r + fma(r * r, poly(r, EXP), error))) * vector.power_of_two(n)
+    return rarely(~(regular & (magnitude(product) < 708.0)), usual, power, x, y)
+
+
+def _power_in_double(k: Lane, m: Lane, y: Lane) -> tuple[Lane, Lane]:
+    """Return ``(2**k m)**y`` to a third of an ulp of float32, and its logarithm."""
+    f = m - 1.0
+    log = fma(k, _LN2[0], fma(f * f, poly(f, {"double": POWER_LOG["float"]}), f))
+    product = y * log
+    shifted = fma(product, vector.LOG2_E["double"][0], product.format.round)
+    r = fma(shifted - product.format.round, -vector.LN2["double"][0], product)
+    result = 1.0 + fma(r * r, poly(r, {"double": POWER_EXP["float"]}), r)
+    return result * vector.power_of_two(shifted), product
+
+
 def cbrt(x: Lane) -> Lane:
     size = magnitude(x)
-    k, fraction = vector.split(size)
-    shifted = fma(k, 1 / 3, x.format.round)
-    third = shifted - x.format.round
-    rest = fma(third, -3.0, k)  # -1, 0 or 1
-    m = select(rest < 0.0, fraction * 0.5, select(rest > 0.0, fraction * 2.0, fraction))
-    one = m.like(m.constant(1.0))
-    factor = select(rest < 0.0, 0.5 ** (1 / 3), select(rest > 0.0, 2 ** (1 / 3), one))
-    start = poly(fraction, CBRT) * factor
-    cube = start * start * start
-    # Halley's iteration: three times as many digits
-    root = start + start * ((m - cube) / (cube + cube + m))
-    result = root * vector.power_of_two(shifted)
-    result = with_sign(result, x)
-    keep = x.equals(0.0) | x.is_nan() | size.equals(math.inf)
-    return select(keep, x, result)
+    return select(x.equals(0.0) | ~(size < math.inf), x, with_sign(_cbrt(*vector.split(size)), x))
+
+
+def cbrt_by_case(x: Lane) -> Lane:
+    size = magnitude(x)
+    usual = select(x.equals(0.0), x, with_sign(_cbrt(*vector.split_normal(size)), x))
+    irregular = ((size < x.format.tiny) & (size > 0.0)) | ~(size < math.inf)
+    return rarely(irregular, usual, cbrt, x)
+
+
+def _cbrt(k: Lane, fraction: Lane) -> Lane:
+    """Return the cube root of ``2**k fraction``."""
+    shifted = fma(k, 1 / 3, k.format.round)
+    rest = fma(shifted - k.format.round, -3.0, k)  # -1, 0 or 1
+    one = fraction.like(fraction.constant(1.0))
+    less, more = rest < 0.0, rest > 0.0
+    m = fraction * select(less, 0.5, select(more, 2.0, one))
+    # The inverse root, by an iteration of third or fourth order: its error is 1 - m r**3
+    r = poly(fraction, CBRT) * select(less, 2 ** (1 / 3), select(more, 0.5 ** (1 / 3), one))
+    error = fma(-(m * r), r * r, 1.0)
+    correction = fma(error, 14 / 81, 2 / 9) if k.format is DOUBLE else error.like(error.constant(2 / 9))
+    r = fma(r * error, fma(error, correction, 1 / 3), r)
+    square = r * r
+    root = m * square
+    root = fma(fma(-(root * root), root, m), square * (1 / 3), root)
+    return root * vector.power_of_two(shifted)
 
 
 def hypot(x: Lane, y: Lane) -> Lane:
@@ -163,3 +212,83 @@ def hypot(x: Lane, y: Lane) -> Lane:
         larger, smaller = larger * scale, smaller * scale
         result = unary("sqrt", fma(larger, larger, smaller * smaller)) * back
     return narrowed(select(x.equals(math.inf) | y.equals(math.inf), math.inf, result), format)
+
+
+# Quotients of polynomials for the quantile of the normal distribution, the constant first (M. J. Wichura, Algorithm AS
+# 241, Applied Statistics 37, 1988, PPND16)
+_CENTRAL = (
+    (
+        3.3871328727963666080e0, 1.3314166789178437745e2, 1.9715909503065514427e3, 1.3731693765509461125e4,
+        4.5921953931549871457e4, 6.7265770927008700853e4, 3.3430575583588128105e4, 2.5090809287301226727e3,
+    ),
+    (
+        1.0, 4.2313330701600911252e1, 6.8718700749205790830e2, 5.3941960214247511077e3,
+        2.1213794301586595867e4, 3.9307895800092710610e4, 2.8729085735721942674e4, 5.2264952788528545610e3,
+    ),
+)  # fmt: skip
+_MIDDLE = (
+    (
+        1.42343711074968357734e0, 4.63033784615654529590e0, 5.76949722146069140550e0, 3.64784832476320460504e0,
+        1.27045825245236838258e0, 2.41780725177450611770e-1, 2.27238449892691845833e-2, 7.74545014278341407640e-4,
+    ),
+    (
+        1.0, 2.05319162663775882187e0, 1.67638483018380384940e0, 6.89767334985100004550e-1,
+        1.48103976427480074590e-1, 1.51986665636164571966e-2, 5.47593808499534494600e-4, 1.05075007164441684324e-9,
+    ),
+)  # fmt: skip
+_OUTER = (
+    (
+        6.65790464350110377720e0, 5.46378491116411436990e0, 1.78482653991729133580e0, 2.96560571828504891230e-1,
+        2.65321895265761230930e-2, 1.24266094738807843860e-3, 2.71155556874348757815e-5, 2.01033439929228813265e-7,
+    ),
+    (
+        1.0, 5.99832206555887937690e-1, 1.36929880922735805310e-1, 1.48753612908506148525e-2,
+        7.86869131145613259100e-4, 1.84631831751005468180e-5, 1.42151175831644588870e-7, 2.04426310338993978564e-15,
+    ),
+)  # fmt: skip
+
+
+def erfinv(x: Lane) -> Lane:
+    """Return the inverse error function, in double precision."""
+    size = magnitude(x)
+    near = size <= 0.85
+    square = fma(x * 0.25, -x, 0.180625)
+    central = (x * math.sqrt(0.125)) * (_polynomial(square, _CENTRAL[0]) / _polynomial(square, _CENTRAL[1]))
+    r = unary("sqrt", -vector.log((1.0 - size) * 0.5))
+    outer = r > 5.0
+    middle = r - select(outer, 5.0, r.like(r.constant(1.6)))
+    numerator, divisor = (
+        select(outer, _polynomial(middle, far), _polynomial(middle, near))
+        for far, near in zip(_OUTER, _MIDDLE, strict=True)
+    )
+    result = with_sign((numerator / divisor) * math.sqrt(0.5), x)
+    result = select(size < 1.0, result, select(size.equals(1.0), x * math.inf, math.nan))
+    return select(near, central, result)
+
+
+def _polynomial(x: Lane, coefficients: tuple[float, ...]) -> Lane:
+    return poly(x, {"double": coefficients})
+
+
+def floor_division(builder: Any, operation: str, x: Any, y: Any) -> tuple[Any, Any]:
+    """Return ``floor_divide`` or ``remainder`` of LLVM values as NumPy computes them, and where that does not hold.
+
+    The rounded quotient is the true one or, where that is just below an integer, this integer: what it leaves of x is
+    exact. That holds for quotients that have a fraction.
+    """
+    format = FORMATS[str(element_of(x.type))]
+    x, y = Lane(builder, x, format), Lane(builder, y, format)
+    size, divisor = magnitude(x), magnitude(y)
+    quotient = size / divisor
+    rest = fma(-unary("trunc", quotient), divisor, size)
+    rest = with_sign(select(rest < 0.0, rest + divisor, rest), x)
+    unusual = ~((quotient < 2.0**format.fraction) & (divisor < math.inf))
+    opposite = (rest.bits() ^ y.bits()).negative() & rest.differs(0.0)
+    if operation == "remainder":
+        result = select(opposite, rest + y, rest)
+        return select(rest.equals(0.0), with_sign(rest, y), result).value, unusual.value
+    result = (x - rest) / y
+    result = select(opposite, result - 1.0, result)
+    down = unary("floor", result)
+    down = select(result - down > 0.5, down + 1.0, down)
+    return select(result.equals(0.0), with_sign(result, x / y), down).value, unusual.value

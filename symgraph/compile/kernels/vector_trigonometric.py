@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
-from symgraph.compile.kernels.coefficients import ASIN, ATAN, SINE
+from symgraph.compile.kernels.coefficients import ASIN, ATAN, RADIAN_SINE, SINE, TANGENT
 from symgraph.compile.kernels.lanes import (
     DOUBLE,
     FLOAT,
@@ -24,6 +24,7 @@ from symgraph.compile.kernels.lanes import (
     narrowed,
     parts,
     poly,
+    rarely,
     select,
     table_entry,
     two_product,
@@ -140,7 +141,7 @@ def sine_in_single(t: Lane) -> Lane:
 
 def flipped(x: Lane, shifted: Lane) -> Lane:
     """Return x with its sign changed where the integer in the low bits is odd."""
-    return (x.bits() ^ (shifted.bits() << 63)).number()
+    return (x.bits() ^ (shifted.bits() << (x.format.bits.width - 1))).number()
 
 
 def _wave(x: Lane, shift: float) -> Lane:
@@ -184,32 +185,106 @@ def tan(x: Lane) -> Lane:
     return at_limits(x, select(magnitude(x) < 2.0**-27, x, narrowed(result, x.format)))
 
 
+# pi so that a multiple k of the first part, taken from a number near it, leaves no error, and the product of k with the
+# second has none; k has up to 20 bits in float64 and 12 in float32, and a half may follow.
+_RADIANS = {"double": parts(PI_EXACT, 53, 32)["double"], "float": parts(PI_EXACT, 53, 24)["float"]}
+_INVERSE_PI = parts(1 / PI_EXACT, 53)
+_FAR = {"double": 3.0e6, "float": 12000.0}
+
+
+def _radians(x: Lane, multiple: Lane, period: float) -> tuple[Lane, Lane]:
+    """Return ``x - multiple * period * pi`` and its rounding error, for a number nearby (Cody and Waite)."""
+    first, second, third = (part * period for part in _RADIANS[x.format.name])
+    near = fma(multiple, -first, x)
+    r, error = two_sum(near, multiple * -second)
+    return r, fma(multiple, -third, error)
+
+
+def _near_sine(x: Lane, shift: float) -> Lane:
+    """Return ``sin(x + shift pi)`` for x below `_FAR`."""
+    turns = x * _INVERSE_PI[x.format.name][0]
+    shifted = (turns + shift if shift else turns) + x.format.round
+    multiple = shifted - x.format.round
+    r, error = _radians(x, multiple - shift if shift else multiple, 1.0)
+    square = r * r
+    cube = r * square
+    # The cubic term apart, as in `sine_parts`
+    cubic, *others = RADIAN_SINE[x.format.name]
+    tail = fma(cube * square, poly(square, {x.format.name: tuple(others)}), error * fma(square, -0.5, 1.0))
+    return flipped(r + fma(cube, cubic, tail), shifted)
+
+
+def sin_by_size(x: Lane) -> Lane:
+    size = magnitude(x)
+    usual = select(size < x.format.negligible, x, _near_sine(x, 0.0))
+    return rarely(size >= _FAR[x.format.name], usual, sin, x)
+
+
+def cos_by_size(x: Lane) -> Lane:
+    return rarely(magnitude(x) >= _FAR[x.format.name], _near_sine(x, 0.5), cos, x)
+
+
+def tan_by_size(x: Lane) -> Lane:
+    size = magnitude(x)
+    shifted = fma(x, 2 * _INVERSE_PI[x.format.name][0], x.format.round)
+    r, error = _radians(x, shifted - x.format.round, 0.5)
+    square = r * r
+    rest = fma(r * square, poly(square, TANGENT), fma(error, square, error))
+    tangent, error = fast_two_sum(r, rest)
+    # Beside an odd multiple of pi/2: -1 / (tangent + error)
+    inverse = -1.0 / tangent
+    inverse = fma(inverse, fma(error, inverse, fma(tangent, inverse, 1.0)), inverse)
+    odd = (shifted.bits() << (x.format.bits.width - 1)).negative()
+    usual = select(size < x.format.negligible, x, select(odd, inverse, tangent))
+    return rarely(size >= _FAR[x.format.name] / 2, usual, tan, x)
+
+
 def atan(x: Lane) -> Lane:
     size = magnitude(x)
     middle, far = size > math.tan(math.pi / 8), size > math.tan(3 * math.pi / 8)
     # atan(x) = pi/4 + atan((x - 1) / (x + 1)) = pi/2 - atan(1 / x)
     numerator = select(far, -1.0, select(middle, size - 1.0, size))
     divisor = select(far, size, select(middle, size + 1.0, 1.0))
-    lost = select(far, 0.0, select(middle, size - (divisor - 1.0), size * 0.0))
     t = numerator / divisor
-    t_error = select(far, 0.0, (fma(-t, divisor, numerator) - t * lost) / divisor)
     square = t * t
     high, low = PI[x.format.name]
     base = select(far, high / 2, select(middle, t.like(t.constant(high / 4)), 0.0))
     base_low = select(far, low / 2, select(middle, t.like(t.constant(low / 4)), 0.0))
-    rest = fma(t * square, poly(square, ATAN), base_low + t_error)
     total, error = fast_two_sum(base, t)
-    return with_sign(total + (error + rest), x)
+    return with_sign(total + (error + fma(t * square, poly(square, ATAN), base_low)), x)
+
+
+def atan2(y: Lane, x: Lane) -> Lane:
+    height, width = magnitude(y), magnitude(x)
+    steep = height > width
+    larger, smaller = select(steep, height, width), select(steep, width, height)
+    scale = select(larger > 2.0 ** (x.format.exponent_bias - 3), 2.0**-60, x.like(x.constant(1.0)))  # against overflow
+    larger, smaller = larger * scale, smaller * scale
+    both = smaller.equals(math.inf)
+    larger, smaller = select(both, 1.0, larger), select(both, 1.0, smaller)
+    middle = smaller > larger * math.tan(math.pi / 8)
+    divisor = select(middle, smaller + larger, larger)
+    t = select(middle, smaller - larger, smaller) / select(larger.equals(0.0), 1.0, divisor)
+    square = t * t
+    # The angle is a multiple of pi/4 plus or minus atan(t).
+    negative = x.bits().negative()
+    eighths = select(middle, t.like(t.constant(1.0)), 0.0)
+    eighths = select(steep, 2.0 - eighths, eighths)
+    eighths = select(negative, 4.0 - eighths, eighths)
+    t = select(steep ^ negative, -t, t)
+    high, low = PI[x.format.name]
+    base, base_low = two_product(eighths, high / 4)
+    total, error = fast_two_sum(base, t)
+    rest = fma(t * square, poly(square, ATAN), fma(eighths, low / 4, base_low))
+    return select(x.is_nan() | y.is_nan(), math.nan, with_sign(total + (error + rest), y))
 
 
 def _asin_parts(size: Lane) -> tuple[Lane, Lane, Lane]:
     """Return whether size is above 1/2, and s and r: asin(size) is s + r, above 1/2 it is pi/2 - 2 (s + r)."""
     far = size > 0.5
     z = select(far, (1.0 - size) * 0.5, size * size)
-    root = unary("sqrt", z)
-    s = select(far, root, size)
-    error = select(far & (root > 0.0), fma(-root, root, z) / (root + root), 0.0)
-    return far, s, fma(s * z, poly(z, ASIN), error)
+    s = select(far, unary("sqrt", z), size)
+    return far, s, s * z * poly(z, ASIN)
 
 
 def asin(x: Lane) -> Lane:

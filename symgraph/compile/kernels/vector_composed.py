@@ -1,0 +1,126 @@
+"""Activations and inverse hyperbolic functions as straight-line code that LLVM vectorises.
+
+They are made of the exponential and the logarithm. Where a sum goes into a logarithm, its rounding error goes too.
+"""
+
+# ruff: noqa: D103  (each kernel is documented as the operation of its name)
+from __future__ import annotations
+
+import math
+
+from symgraph.compile.kernels import vector, vector_special
+from symgraph.compile.kernels.lanes import (
+    Lane,
+    fma,
+    magnitude,
+    parts,
+    select,
+    two_product,
+    two_sum,
+    unary,
+    with_sign,
+)
+
+_ROOT_HALF = parts(vector_special.ROOT_HALF_EXACT, 53)
+
+
+def _sigmoid_parts(x: Lane) -> tuple[Lane, Lane]:
+    """Return numbers q and e: sigmoid(x) is ``q + q e``."""
+    small = vector.exp_of_negative(-magnitude(x))
+    total = small + 1.0
+    inverse = 1.0 / total
+    # The rounding errors of the sum and of the inverse; without this the result would be off by 2.1 ulp.
+    error = fma(inverse, (total - 1.0) - small, fma(-total, inverse, 1.0))
+    return select(x < 0.0, small, 1.0) * inverse, error
+
+
+def sigmoid(x: Lane) -> Lane:
+    quotient, error = _sigmoid_parts(x)
+    return fma(quotient, error, quotient)
+
+
+def silu(x: Lane) -> Lane:
+    quotient, error = _sigmoid_parts(x)
+    product = x * quotient
+    return select(product < math.inf, fma(product, error, product), product)
+
+
+def _log1p_exp(x: Lane) -> tuple[Lane, Lane]:
+    """Return ``log(1 + exp(-abs(x)))`` as a sum of two numbers."""
+    small = vector.exp_of_negative(-magnitude(x))
+    # As log1p has it, with the few cases that occur: 1 + small is between 1 and 2.
+    halved = small > math.sqrt(2.0) - 1.0
+    less = small - 1.0
+    f = select(halved, less * 0.5, small)
+    error = select(halved, (small - (less + 1.0)) * 0.5, 0.0)
+    high, low = vector.LN2[x.format.name]
+    rest = (vector.log_rest(f) + fma(-f, error, error)) + select(halved, f.like(f.constant(low)), 0.0)
+    return select(halved, f.like(f.constant(high)), 0.0), f + rest
+
+
+def softplus(x: Lane) -> Lane:
+    high, low = _log1p_exp(x)
+    return select(x < 0.0, 0.0, x) + (high + low)
+
+
+def logaddexp(x: Lane, y: Lane) -> Lane:
+    high, low = _log1p_exp(x - y)
+    result = select(x > y, x, y) + (high + low)
+    return select(x.equals(y), x + math.log(2.0), result)  # also the same infinity, whose difference is NaN
+
+
+def xlogy(x: Lane, y: Lane) -> Lane:
+    return select(x.equals(0.0) & ~y.is_nan(), 0.0, x * vector.log(y))
+
+
+def elu(x: Lane, alpha: Lane) -> Lane:
+    return select(x > 0.0, x, alpha * vector.expm1(x))
+
+
+def gelu(x: Lane) -> Lane:
+    high, low = _ROOT_HALF[x.format.name]
+    argument, error = two_product(x, -high)
+    error = select(magnitude(x) < 100.0, fma(x, -low, error), 0.0)
+    return (x * 0.5) * vector_special.erfc_of_sum(argument, error)
+
+
+def _log_of_sum(total: Lane, error: Lane, far: Lane) -> Lane:
+    """Return ``log(total + error)`` of a normal number; where it is far ``log(2 total)``."""
+    k, m = vector.split_normal(total)
+    high, low = vector.LN2[total.format.name]
+    f = m - 1.0
+    error = select(far, 0.0, error * vector.power_of_two(total.format.round - k))
+    k = k + select(far, k.like(k.constant(1.0)), 0.0)
+    return fma(k, high, fma(k, low, vector.log_rest(f) + fma(-f, error, error)) + f)
+
+
+_ALMOST_INFINITE = 2.0**30  # for float32 as well, where they are computed in float64
+
+
+def asinh(x: Lane) -> Lane:
+    size = magnitude(x)
+    far = size > _ALMOST_INFINITE
+    square = size * size
+    above_1 = size + square / (unary("sqrt", square + 1.0) + 1.0)
+    total, error = two_sum(above_1, size.like(size.constant(1.0)))
+    result = _log_of_sum(select(far, size, total), error, far)
+    result = select(size < math.inf, result, size)
+    return select(size < x.format.negligible, x, with_sign(result, x))
+
+
+def acosh(x: Lane) -> Lane:
+    far = x > _ALMOST_INFINITE
+    above_1 = x - 1.0
+    above_1 = above_1 + unary("sqrt", fma(above_1, above_1, above_1 + above_1))
+    total, error = two_sum(above_1, x.like(x.constant(1.0)))
+    result = _log_of_sum(select(far, x, total), error, far)
+    return select(x >= 1.0, select(x < math.inf, result, x), math.nan)
+
+
+def atanh(x: Lane) -> Lane:
+    size = magnitude(x)
+    above_1 = (size + size) / (1.0 - size)
+    total, error = two_sum(above_1, x.like(x.constant(1.0)))
+    result = _log_of_sum(total, error, x < -math.inf) * 0.5
+    result = select(size < 1.0, result, select(size.equals(1.0), math.inf, size.like(size.constant(math.nan))))
+    return select(size < x.format.negligible, x, with_sign(result, x))

@@ -1,0 +1,1 @@
+"""From a loop program straight to machine code: LLVM, written inside one Numba intrinsic."""

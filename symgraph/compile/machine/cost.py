@@ -1,0 +1,46 @@
+"""What a loop costs, as a polynomial in the sizes: enough to tell whether threads are worth starting.
+
+The unit is one arithmetic operation of one lane. Measured with two lanes of work in sight: a million values of exp take
+0.5 ms and a million Rosenbrock terms with their gradient 0.6 ms, which is 0.03 ns a unit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from symgraph.compile import loops
+from symgraph.compile.loops import Axis, Block, Statement
+from symgraph.dims import Size, product
+
+CHUNK = 2_000_000
+"""Units of one chunk, about 60 µs: three times what a thread costs to start and to wait for."""
+
+_FUNCTION = 16
+_ALONE = 6  # what a lane loses when it works alone
+_CHEAP = frozenset({"square", "abs", "sign", "reciprocal", "relu", "maximum", "minimum", "isnan", "isfinite", "sqrt"})
+
+
+def cost(body: Sequence[Statement], in_lanes: bool = False) -> Size:
+    """Return the units that statements cost."""
+    total: Size = 0
+    for statement in body:
+        match statement:
+            case loops.Loop(axis=Block(), body=inner):
+                total = total + cost(inner)
+            case loops.Loop(axis=Axis(size=size, start=start), body=inner, lanes=lanes):
+                total = total + (size - start) * cost(inner, in_lanes or lanes)
+            case loops.Let(template=template, operation=operation):
+                weight = 1 if template is not None or operation in _CHEAP else _FUNCTION
+                total = total + (weight if in_lanes else weight * _ALONE)
+            case loops.Store() | loops.Accumulate():
+                total = total + (2 if in_lanes else 2 * _ALONE)
+            case loops.Fill(buffer=buffer):
+                total = total + product(buffer.shape)
+            case loops.Multiply(left=left, right=right):
+                rows, inner_size = left.buffer.shape if not left.transposed else left.buffer.shape[::-1]
+                columns = right.buffer.shape[0 if right.transposed else 1]
+                if left.local and left.block is not None:  # one block stands for all its rows
+                    whole = left.block.size
+                    rows, inner_size = (whole, inner_size) if (left.along == 1) == left.transposed else (rows, whole)
+                total = total + rows * inner_size * columns
+    return total

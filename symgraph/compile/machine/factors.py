@@ -1,0 +1,294 @@
+"""Linear algebra by LAPACK: functions of stacks of square matrices, each of which returns a status.
+
+A lower triangle kept by rows is an upper one kept by columns, so `cholesky` and `solve_triangular` work in place in
+the result. The others factorize a copy of the matrix, kept by columns as NumPy has it: the same pivots, and the same
+matrices found singular. As in NumPy, NaN is a number like any other, and no error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+
+from symgraph.compile.machine import blas
+from symgraph.compile.machine.language import (
+    SHORT,
+    Array,
+    Number,
+    copy,
+    counted,
+    fill_with_zeros,
+    function,
+    one,
+    workspace,
+    zero,
+)
+from symgraph.compile.machine.products import transpose
+from symgraph.compile.machine.sharing import piece, pieces_along, share
+from symgraph.compile.machine.vectors import BIT, BYTE, INT, LONG, DType, intrinsic, suffix, value_type
+
+NOT_POSITIVE, SINGULAR, NO_MEMORY, TOO_MANY = -1, -2, -3, -4
+_GREATEST = 2**31 - 1  # LAPACK counts in C's integers
+_FINE = ir.Constant(INT, 0)
+_TURN = ir.Constant(BYTE, ord("N") ^ ord("T"))
+
+
+def _letter(dtype: DType) -> str:
+    return "d" if dtype.itemsize == 8 else "s"
+
+
+def _name(operation: str, dtype: DType, of_vectors: bool, shared: bool) -> str:
+    return f"symgraph.{operation}{'_vector' * of_vectors}{'_shared' * shared}.{dtype.name}"
+
+
+def cholesky(module: Any, dtype: DType) -> Any:
+    """Return the function ``(result, x, batch, n) -> status``."""
+
+    def write(builder: Any, result: Array, x: Array, batch: Number, n: Number) -> None:
+        info = _slot(builder)
+        with builder.if_then(n.equals(0)):
+            builder.ret(_FINE)
+        with counted(builder, batch) as i:
+            source, target = x + i.index * (n * n), result + i.index * (n * n)
+            with counted(builder, n) as row:
+                place, kept = row.index * n, row.index + 1
+                copy(source + place, target + place, kept)
+                fill_with_zeros(target + (place + kept), n - kept)
+            blas.call(builder, _letter(dtype) + "potrf", ["U", n, target, n, info])
+            with builder.if_then(_failed(builder, info), likely=False):
+                builder.ret(ir.Constant(INT, NOT_POSITIVE))
+        builder.ret(_FINE)
+
+    return function(module, f"symgraph.cholesky.{dtype.name}", INT, [dtype, dtype, LONG, LONG], write, attributes=SHORT)
+
+
+def solve_triangular(module: Any, dtype: DType, of_vectors: bool, shared: bool) -> Any:
+    """Return the function ``(result, a, b, batch, n, columns, threads, lower, transposed) -> status``."""
+
+    def write(
+        builder: Any, result: Array, a: Array, b: Array, batch: Number, n: Number, columns: Number,
+        threads: Number, lower: Any, transposed: Any,
+    ) -> None:  # fmt: skip
+        size = n * columns
+        with builder.if_then(size.equals(0)):
+            builder.ret(_FINE)
+        _check(builder, columns)
+        triangle = _either(builder, lower, "UL")
+        flag = _either(builder, transposed, "TN")
+        copy(b, result, batch * size)
+        with counted(builder, batch) as i:
+            matrix, sides = a + i.index * (n * n), result + i.index * size
+            how = (triangle, flag, "N")
+            _divide(builder, dtype, how, n, matrix, sides, columns, of_vectors, threads if shared else None)
+        builder.ret(_FINE)
+
+    kinds = [dtype, dtype, dtype, LONG, LONG, LONG, LONG, BIT, BIT]
+    return function(module, _name("solve_triangular", dtype, of_vectors, shared), INT, kinds, write, attributes=SHORT)
+
+
+def solve(module: Any, dtype: DType, of_vectors: bool, shared: bool) -> Any:
+    """Return the function ``(result, a, b, batch, n, columns, threads) -> status``."""
+
+    def write(
+        builder: Any, result: Array, a: Array, b: Array, batch: Number, n: Number, columns: Number, threads: Number
+    ) -> None:
+        def use(i: Number, factors: Array, pivots: Array) -> None:
+            sides = result + i * (n * columns)
+            copy(b + i * (n * columns), sides, n * columns)
+            _divide_by_factors(
+                builder, dtype, factors, pivots, sides, n, columns, of_vectors, threads if shared else None
+            )
+
+        _check(builder, columns)
+        _factorize_each(builder, dtype, a, batch, n, use, singular_is_error=True)
+
+    kinds = [dtype, dtype, dtype, LONG, LONG, LONG, LONG]
+    return function(module, _name("solve", dtype, of_vectors, shared), INT, kinds, write, attributes=SHORT)
+
+
+def inv(module: Any, dtype: DType, shared: bool) -> Any:
+    """Return the function ``(result, x, batch, n, threads) -> status``."""
+
+    def write(builder: Any, result: Array, x: Array, batch: Number, n: Number, threads: Number) -> None:
+        def use(i: Number, factors: Array, pivots: Array) -> None:
+            target = result + i * (n * n)
+            fill_with_zeros(target, n * n)
+            with counted(builder, n) as row:
+                target[row.index * (n + 1)] = one(dtype)
+            _divide_by_factors(builder, dtype, factors, pivots, target, n, n, False, threads if shared else None)
+
+        _factorize_each(builder, dtype, x, batch, n, use, singular_is_error=True)
+
+    kinds = [dtype, dtype, LONG, LONG, LONG]
+    return function(module, _name("inv", dtype, False, shared), INT, kinds, write, attributes=SHORT)
+
+
+def det(module: Any, dtype: DType) -> Any:
+    """Return the function ``(result, x, batch, n) -> status``."""
+
+    def write(builder: Any, result: Array, x: Array, batch: Number, n: Number) -> None:
+        def of_one(i: Number, factors: Array, pivots: Array) -> None:
+            start = _parity(builder, dtype, pivots, n)
+            with counted(builder, n, carried=[start]) as row:
+                row.carry(builder.fmul(row.values[0], factors[row.index * (n + 1)]))
+            result[i] = row.values[0]
+
+        _factorize_each(builder, dtype, x, batch, n, of_one)
+
+    return function(module, f"symgraph.det.{dtype.name}", INT, [dtype, dtype, LONG, LONG], write, attributes=SHORT)
+
+
+def det_sign(module: Any, dtype: DType) -> Any:
+    """Return the function ``(result, x, batch, n) -> status``; the sign of a singular matrix is 0."""
+
+    def write(builder: Any, result: Array, x: Array, batch: Number, n: Number) -> None:
+        def of_one(i: Number, factors: Array, pivots: Array) -> None:
+            start = _parity(builder, dtype, pivots, n)
+            with counted(builder, n, carried=[start]) as row:
+                sign, value = row.values[0], factors[row.index * (n + 1)]
+                turned = builder.select(builder.fcmp_ordered("<", value, zero(dtype)), builder.fneg(sign), sign)
+                row.carry(builder.select(builder.fcmp_ordered("==", value, zero(dtype)), zero(dtype), turned))
+            result[i] = row.values[0]
+
+        _factorize_each(builder, dtype, x, batch, n, of_one)
+
+    return function(module, f"symgraph.det_sign.{dtype.name}", INT, [dtype, dtype, LONG, LONG], write, attributes=SHORT)
+
+
+def logabsdet(module: Any, dtype: DType) -> Any:
+    """Return the function ``(result, x, batch, n) -> status``."""
+
+    def write(builder: Any, result: Array, x: Array, batch: Number, n: Number) -> None:
+        kind = value_type(dtype)
+        log, size = (intrinsic(module, f"llvm.{name}.{suffix(kind)}", kind, [kind]) for name in ("log", "fabs"))
+
+        def of_one(i: Number, factors: Array, pivots: Array) -> None:
+            with counted(builder, n, carried=[zero(dtype)]) as row:
+                value = builder.call(size, [factors[row.index * (n + 1)]])
+                row.carry(builder.fadd(row.values[0], builder.call(log, [value])))
+            result[i] = row.values[0]
+
+        _factorize_each(builder, dtype, x, batch, n, of_one)
+
+    return function(
+        module, f"symgraph.logabsdet.{dtype.name}", INT, [dtype, dtype, LONG, LONG], write, attributes=SHORT
+    )
+
+
+def _factorize_each(
+    builder: Any,
+    dtype: DType,
+    x: Array,
+    batch: Number,
+    n: Number,
+    use: Callable[[Number, Array, Array], None],
+    singular_is_error: bool = False,
+) -> None:
+    """Write the end of a function: an LU factorization, kept by columns, of each matrix, and what is done with it."""
+    status = _slot(builder)
+    with workspace(builder, dtype, n * (n + 1)) as (factors, enough):
+        behind = builder.bitcast((factors + n * n).pointer, INT.as_pointer())
+        pivots = Array(builder, behind, np.dtype(np.int32))
+        builder.store(builder.select(enough, _FINE, ir.Constant(INT, NO_MEMORY)), status)
+        info = _slot(builder)
+        with builder.if_then(enough), counted(builder, batch) as i:
+            with builder.if_then(n > 0):
+                transpose(builder, x + i.index * (n * n), n, n, factors)
+                blas.call(builder, _letter(dtype) + "getrf", [n, n, factors, n, pivots, info])
+                if singular_is_error:
+                    with builder.if_then(_failed(builder, info), likely=False):
+                        builder.store(ir.Constant(INT, SINGULAR), status)
+                        i.leave()
+            use(i.index, factors, pivots)
+    builder.ret(builder.load(status))
+
+
+def _check(builder: Any, columns: Number) -> None:
+    """Write the return for more right-hand sides than can be counted."""
+    with builder.if_then(columns > _GREATEST, likely=False):
+        builder.ret(ir.Constant(INT, TOO_MANY))
+
+
+def _slot(builder: Any) -> Any:
+    """Return the address of an integer that is 0."""
+    with builder.goto_entry_block():
+        slot = builder.alloca(INT)
+    builder.store(_FINE, slot)
+    return slot
+
+
+def _failed(builder: Any, info: Any) -> Any:
+    return builder.icmp_signed("!=", builder.load(info), _FINE)
+
+
+def _either(builder: Any, condition: Any, letters: str) -> Any:
+    return builder.select(condition, *(ir.Constant(BYTE, ord(letter)) for letter in letters))
+
+
+def _divide(
+    builder: Any, dtype: DType, how: tuple[Any, Any, Any], n: Number, matrix: Array, sides: Array, columns: Number,
+    of_vectors: bool, threads: Number | None,
+) -> None:  # fmt: skip
+    """Solve a triangular system; `how` says which triangle, whether transposed, and whether its diagonal is 1.
+
+    What is triangular is the matrix as BLAS sees it, by columns, and the sides stand on its left, as rows; a vector
+    stands on its right.
+    """
+    triangle, flag, unit = how
+    if of_vectors:
+        turned = {"N": "T", "T": "N"}.get(flag) if isinstance(flag, str) else builder.xor(flag, _TURN)
+        blas.call(builder, _letter(dtype) + "trsv", [triangle, turned, unit, n, matrix, n, sides, 1])
+    elif threads is None:
+        arguments = ["R", triangle, flag, unit, columns, n, one(dtype), matrix, n, sides, columns]
+        blas.call(builder, _letter(dtype) + "trsm", arguments)
+    else:
+        flags = [ir.Constant(BYTE, ord(letter)) if isinstance(letter, str) else letter for letter in how]
+        pieces = pieces_along(builder, columns, [n, n, columns])
+        arguments = [*flags, n, matrix, sides, columns]
+        share(builder, _columns(builder.module, dtype), arguments, pieces, threads.value)
+
+
+def _columns(module: Any, dtype: DType) -> Any:
+    """Return the function that solves a triangular system for some of the columns."""
+
+    def write(
+        builder: Any, triangle: Any, flag: Any, unit: Any, n: Number, matrix: Array, sides: Array, columns: Number,
+        pieces: Number, number: Number,
+    ) -> None:  # fmt: skip
+        start, count = piece(columns, pieces, number)
+        arguments = ["R", triangle, flag, unit, count, n, one(dtype), matrix, n, sides + start, columns]
+        blas.call(builder, _letter(dtype) + "trsm", arguments)
+        builder.ret_void()
+
+    kinds = [BYTE, BYTE, BYTE, LONG, dtype, dtype, LONG, LONG, LONG]
+    return function(module, f"symgraph.divide.{dtype.name}", ir.VoidType(), kinds, write, attributes=SHORT)
+
+
+def _divide_by_factors(
+    builder: Any, dtype: DType, factors: Array, pivots: Array, sides: Array, n: Number, columns: Number,
+    of_vectors: bool, threads: Number | None,
+) -> None:  # fmt: skip
+    """Solve a system whose matrix is factorized; the sides are rows, and not empty unless the matrix is."""
+    with builder.if_then((n * columns) > 0):
+        with counted(builder, n) as row:
+            other = _pivot(builder, pivots, row.index)
+            with builder.if_then(builder.not_(row.index.equals(other))):
+                rows = sides + row.index * columns, sides + other * columns
+                blas.call(builder, _letter(dtype) + "swap", [columns, rows[0], 1, rows[1], 1])
+        for how in (("L", "T", "U"), ("U", "T", "N")):
+            _divide(builder, dtype, how, n, factors, sides, columns, of_vectors, threads)
+
+
+def _pivot(builder: Any, pivots: Array, row: Number) -> Number:
+    return Number(builder, builder.sext(pivots[row], LONG)) - 1
+
+
+def _parity(builder: Any, dtype: DType, pivots: Array, n: Number) -> Any:
+    """Return 1 or -1: whether the number of exchanges of rows is even."""
+    with counted(builder, n, carried=[one(dtype)]) as row:
+        sign = row.values[0]
+        row.carry(builder.select(row.index.equals(_pivot(builder, pivots, row.index)), sign, builder.fneg(sign)))
+    return row.values[0]

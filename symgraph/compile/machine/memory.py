@@ -1,0 +1,189 @@
+"""Where buffers are in memory, and which element of one is meant."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils
+
+from symgraph.compile.loops import Buffer
+from symgraph.compile.machine.vectors import BYTE, INT, LONG, element_type, intrinsic, long, splat, width_of
+from symgraph.dims import Dim, Quotient, Size
+
+ON_STACK = 16 * 1024
+"""So many bytes of scratch of known size stand on the stack."""
+
+_ALIGNMENT = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Memory:
+    """A buffer in memory, its elements in C order.
+
+    Attributes:
+        pointer: The first element.
+        shape: The number of elements along each axis.
+        strides: How many elements apart neighbours along each axis are.
+        lanes: How many iterations have an element of their own, side by side; 1 where they share it.
+    """
+
+    pointer: Any
+    shape: tuple[Any, ...]
+    strides: tuple[Any, ...]
+    lanes: int = 1
+
+
+def memory(builder: Any, pointer: Any, shape: Sequence[Any], lanes: int = 1) -> Memory:
+    """Return the memory of a buffer with these sizes at an address."""
+    strides: list[Any] = []
+    step: Any = long(1)
+    for size in reversed(shape):
+        strides.append(step)
+        step = times(builder, step, size)
+    return Memory(pointer, tuple(shape), tuple(reversed(strides)), lanes)
+
+
+def times(builder: Any, x: Any, y: Any) -> Any:
+    """Return a product of sizes; those of constants are constants."""
+    if isinstance(x, ir.Constant) and isinstance(y, ir.Constant):
+        return long(x.constant * y.constant)
+    if isinstance(x, ir.Constant) and x.constant == 1:
+        return y
+    if isinstance(y, ir.Constant) and y.constant == 1:
+        return x
+    return builder.mul(x, y, flags=("nsw",))
+
+
+def plus(builder: Any, x: Any, y: Any) -> Any:
+    """Return a sum of sizes; that of constants is a constant."""
+    if isinstance(x, ir.Constant) and isinstance(y, ir.Constant):
+        return long(x.constant + y.constant)
+    if isinstance(x, ir.Constant) and x.constant == 0:
+        return y
+    if isinstance(y, ir.Constant) and y.constant == 0:
+        return x
+    return builder.add(x, y, flags=("nsw",))
+
+
+def least(builder: Any, x: Any, y: Any) -> Any:
+    """Return the smaller of two sizes."""
+    return builder.select(builder.icmp_signed("<", x, y), x, y)
+
+
+def greatest(builder: Any, x: Any, y: Any) -> Any:
+    """Return the greater of two sizes."""
+    return builder.select(builder.icmp_signed(">", x, y), x, y)
+
+
+def quotient(builder: Any, x: Any, divisor: int) -> Any:
+    """Return a size (or vector of sizes) divided by a positive number and rounded down."""
+    by, nought = (splat(builder, long(i), width_of(x)) for i in (divisor, 0))
+    rough = builder.sdiv(x, by)
+    rest = builder.sub(x, builder.mul(rough, by))
+    return builder.add(rough, builder.sext(builder.icmp_signed("<", rest, nought), x.type))
+
+
+def size(builder: Any, size: Size, names: Mapping[str, Any]) -> Any:
+    """Return a size as a number, given what its names stand for."""
+    if not isinstance(size, Dim):
+        return long(size)
+    total: Any = long(0)
+    for monomial, coefficient in size.terms:
+        term: Any = long(coefficient)
+        for atom in monomial:
+            factor = (
+                quotient(builder, _size(builder, atom.numerator, names), atom.denominator)
+                if isinstance(atom, Quotient)
+                else names[atom]
+            )
+            term = times(builder, term, factor)
+        total = plus(builder, total, term)
+    return total
+
+
+_size = size
+
+
+def stack(builder: Any, kind: Any, count: int = 1) -> Any:
+    """Return the address of elements on the stack of the function being written."""
+    with builder.goto_entry_block():
+        room = builder.alloca(kind, size=ir.Constant(INT, count))
+        room.align = _ALIGNMENT
+    return room
+
+
+def from_heap(builder: Any, count: Any, failed: Callable[[], None]) -> Any:
+    """Return the address of so many bytes.
+
+    Args:
+        builder: Where to write.
+        count: How many.
+        failed: Writes what happens where there is no memory, up to the return of the function.
+    """
+    address = builder.call(intrinsic(builder.module, "malloc", BYTE.as_pointer(), [LONG]), [count])
+    nothing = ir.Constant(BYTE.as_pointer(), None)
+    with builder.if_then(builder.icmp_unsigned("==", address, nothing), likely=False):
+        failed()
+    return address
+
+
+def to_heap(builder: Any, address: Any) -> None:
+    """Give bytes back."""
+    builder.call(intrinsic(builder.module, "free", ir.VoidType(), [BYTE.as_pointer()]), [address])
+
+
+@dataclass
+class Scratch:
+    """Scratch of one function, taken from the heap in one piece, and given back."""
+
+    raw: Any = None
+
+    def take(
+        self,
+        builder: Any,
+        wanted: Sequence[tuple[Buffer, int]],
+        names: Mapping[str, Any],
+        failed: Callable[[], None],
+    ) -> dict[Buffer, Memory]:
+        """Return memory for buffers, with the number of lanes of each; `failed` is as for `from_heap`."""
+        made: dict[Buffer, Memory] = {}
+        dynamic: list[tuple[Buffer, int, tuple[Any, ...], Any]] = []
+        total: Any = long(_ALIGNMENT)
+        left = ON_STACK
+        for buffer, lanes in wanted:
+            shape = tuple(size(builder, s, names) for s in buffer.shape)
+            count: Any = long(lanes)
+            for s in shape:
+                count = times(builder, count, s)
+            width = max(1, buffer.dtype.itemsize)
+            if isinstance(count, ir.Constant) and count.constant * width <= left:
+                left -= count.constant * width
+                pointer = stack(builder, element_type(buffer.dtype), max(1, count.constant))
+                made[buffer] = memory(builder, pointer, shape, lanes)
+                continue
+            dynamic.append((buffer, lanes, shape, total))
+            bytes_needed = times(builder, count, long(width))
+            rounded = builder.and_(plus(builder, bytes_needed, long(_ALIGNMENT - 1)), long(-_ALIGNMENT))
+            total = plus(builder, total, rounded)
+        if not dynamic:
+            return made
+        self.raw = from_heap(builder, total, failed)
+        start = builder.and_(builder.neg(builder.ptrtoint(self.raw, LONG)), long(_ALIGNMENT - 1))
+        for buffer, lanes, shape, offset in dynamic:
+            place = builder.add(start, builder.sub(offset, long(_ALIGNMENT)))
+            pointer = builder.bitcast(builder.gep(self.raw, [place]), element_type(buffer.dtype).as_pointer())
+            made[buffer] = memory(builder, pointer, shape, lanes)
+        return made
+
+    def release(self, builder: Any) -> None:
+        """Write the call that gives back what was taken."""
+        if self.raw is not None:
+            to_heap(builder, self.raw)
+
+
+def loop(builder: Any, start: Any, stop: Any, step: int = 1) -> Any:
+    """Return a context in which a body is written that runs for every step-th number from start to stop."""
+    return cgutils.for_range_slice(builder, start, stop, long(step), LONG)

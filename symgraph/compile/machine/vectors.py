@@ -1,0 +1,195 @@
+"""Vectors of LLVM: one element of each of several iterations, side by side.
+
+The functions take scalars too, as vectors of width 1, so that one text emits both forms of a loop's body.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from llvmlite import binding, ir
+
+from symgraph.compile.kernels.lanes import rounded
+
+BIT, BYTE, INT, LONG = ir.IntType(1), ir.IntType(8), ir.IntType(32), ir.IntType(64)
+DType = np.dtype[np.generic]
+
+
+def native_lanes() -> int:
+    """Return how many iterations run side by side: four vector registers of float64."""
+    features = binding.get_host_cpu_features()
+    bits = 512 if features.get("avx512f") else 256 if features.get("avx2") else 128
+    return 4 * bits // 64
+
+
+def value_type(dtype: DType) -> Any:
+    """Return the LLVM type of a number that is computed with."""
+    if dtype.kind == "f":
+        return ir.DoubleType() if dtype.itemsize == 8 else ir.FloatType()
+    return BIT if dtype.kind == "b" else ir.IntType(8 * dtype.itemsize)
+
+
+def element_type(dtype: DType) -> Any:
+    """Return the LLVM type of a number in memory."""
+    return BYTE if dtype.kind == "b" else value_type(dtype)
+
+
+def width_of(value: Any) -> int:
+    """Return how many elements a value has."""
+    return value.type.count if isinstance(value.type, ir.VectorType) else 1
+
+
+def vector(kind: Any, width: int) -> Any:
+    """Return the type of so many elements."""
+    return kind if width == 1 else ir.VectorType(kind, width)
+
+
+def literal(dtype: DType, value: Any) -> Any:
+    """Return a number as an LLVM constant."""
+    kind = value_type(dtype)
+    if dtype.kind == "f":
+        number = float(value)
+        return ir.Constant(kind, rounded(number, kind) if math.isfinite(number) else number)
+    return ir.Constant(kind, int(value) % 2**kind.width)
+
+
+class _Text(ir.FormattedConstant):
+    """A constant as LLVM writes it: a vector of equal elements takes one line for all, not one for each."""
+
+    def __init__(self, kind: Any, text: str) -> None:
+        self.type, self.constant = kind, text
+
+
+def zeros(kind: Any) -> Any:
+    """Return the zero of a type, also of vectors."""
+    return _Text(kind, "zeroinitializer")
+
+
+def long(value: int) -> Any:
+    """Return a 64-bit integer."""
+    return ir.Constant(LONG, value)
+
+
+def splat(builder: Any, value: Any, width: int) -> Any:
+    """Return a vector of equal elements; a value that is a vector already stays."""
+    if width == 1 or isinstance(value.type, ir.VectorType):
+        return value
+    kind = ir.VectorType(value.type, width)
+    if isinstance(value, ir.Constant):
+        return _Text(kind, f"splat ({value.type} {value.get_reference()})")
+    nothing = _Text(kind, "poison")
+    first = builder.insert_element(nothing, value, ir.Constant(INT, 0))
+    return builder.shuffle_vector(first, nothing, ir.Constant(ir.VectorType(INT, width), [ir.Constant(INT, 0)] * width))
+
+
+def iota(width: int, kind: Any = LONG) -> Any:
+    """Return 0, 1, 2 ..."""
+    return ir.Constant(ir.VectorType(kind, width), [ir.Constant(kind, i) for i in range(width)])
+
+
+def _choose(builder: Any, value: Any, places: list[int]) -> Any:
+    kind = ir.VectorType(INT, len(places))
+    return builder.shuffle_vector(value, value, ir.Constant(kind, [ir.Constant(INT, p) for p in places]))
+
+
+def reversed_elements(builder: Any, value: Any) -> Any:
+    """Return the elements in opposite order."""
+    return _choose(builder, value, list(reversed(range(value.type.count))))
+
+
+def combined(builder: Any, value: Any, combine: Callable[[Any, Any], Any]) -> Any:
+    """Return all elements of a vector combined pairwise, always in the same order."""
+    width = width_of(value)
+    while width > 1:
+        width //= 2
+        low = _choose(builder, value, list(range(width)))
+        high = _choose(builder, value, list(range(width, 2 * width)))
+        value = combine(low, high)
+    return builder.extract_element(value, ir.Constant(INT, 0)) if isinstance(value.type, ir.VectorType) else value
+
+
+def any_of(builder: Any, mask: Any) -> Any:
+    """Return whether any element is true."""
+    if width_of(mask) == 1:
+        return mask
+    bits = builder.bitcast(mask, ir.IntType(mask.type.count))
+    return builder.icmp_unsigned("!=", bits, ir.Constant(bits.type, 0))
+
+
+def intrinsic(module: Any, name: str, result: Any, operands: list[Any]) -> Any:
+    """Return an LLVM function by its full name, declared once."""
+    found = module.globals.get(name)
+    return found or ir.Function(module, ir.FunctionType(result, operands), name)
+
+
+def suffix(kind: Any) -> str:
+    """Return how LLVM names a type in an intrinsic's name."""
+    if isinstance(kind, ir.VectorType):
+        return f"v{kind.count}{suffix(kind.element)}"
+    return f"i{kind.width}" if isinstance(kind, ir.IntType) else {"double": "f64", "float": "f32"}[str(kind)]
+
+
+def load_vector(builder: Any, pointer: Any, width: int, mask: Any, otherwise: Any = None) -> Any:
+    """Return consecutive elements from an address; elements that a mask leaves out are not read."""
+    kind = ir.VectorType(pointer.type.pointee, width)
+    size = _bytes(pointer)
+    address = builder.bitcast(pointer, kind.as_pointer())
+    if mask is None:
+        return builder.load(address, align=size)
+    function = intrinsic(
+        builder.module, f"llvm.masked.load.{suffix(kind)}.p0", kind, [address.type, INT, mask.type, kind]
+    )
+    return builder.call(function, [address, ir.Constant(INT, size), mask, _or_zero(kind, otherwise)])
+
+
+def store_vector(builder: Any, value: Any, pointer: Any, mask: Any) -> None:
+    """Write consecutive elements; those that a mask leaves out stay."""
+    size = _bytes(pointer)
+    address = builder.bitcast(pointer, value.type.as_pointer())
+    if mask is None:
+        builder.store(value, address, align=size)
+        return
+    name = f"llvm.masked.store.{suffix(value.type)}.p0"
+    function = intrinsic(builder.module, name, ir.VoidType(), [value.type, address.type, INT, mask.type])
+    builder.call(function, [value, address, ir.Constant(INT, size), mask])
+
+
+def gather(builder: Any, base: Any, offsets: Any, mask: Any) -> Any:
+    """Return elements at offsets from an address, counted in elements."""
+    width = offsets.type.count
+    kind = ir.VectorType(base.type.pointee, width)
+    pointers = addresses(builder, base, offsets)
+    name = f"llvm.masked.gather.{suffix(kind)}.v{width}p0"
+    mask = splat(builder, ir.Constant(BIT, 1), width) if mask is None else mask
+    function = intrinsic(builder.module, name, kind, [pointers.type, INT, mask.type, kind])
+    return builder.call(function, [pointers, ir.Constant(INT, _bytes(base)), mask, _or_zero(kind, None)])
+
+
+def scatter(builder: Any, value: Any, base: Any, offsets: Any, mask: Any) -> None:
+    """Write elements at offsets from an address, in the order of the lanes."""
+    width = offsets.type.count
+    pointers = addresses(builder, base, offsets)
+    name = f"llvm.masked.scatter.{suffix(value.type)}.v{width}p0"
+    mask = splat(builder, ir.Constant(BIT, 1), width) if mask is None else mask
+    function = intrinsic(builder.module, name, ir.VoidType(), [value.type, pointers.type, INT, mask.type])
+    builder.call(function, [value, pointers, ir.Constant(INT, _bytes(base)), mask])
+
+
+def addresses(builder: Any, base: Any, offsets: Any) -> Any:
+    """Return a vector of pointers to elements at offsets from an address."""
+    width = offsets.type.count
+    start = splat(builder, builder.ptrtoint(base, LONG), width)
+    scaled = builder.mul(offsets, splat(builder, long(_bytes(base)), width))
+    return builder.inttoptr(builder.add(start, scaled), ir.VectorType(base.type, width))
+
+
+def _bytes(pointer: Any) -> int:
+    kind = pointer.type.pointee
+    return kind.width // 8 if isinstance(kind, ir.IntType) else {"double": 8, "float": 4}[str(kind)]
+
+
+def _or_zero(kind: Any, otherwise: Any) -> Any:
+    return zeros(kind) if otherwise is None else otherwise
