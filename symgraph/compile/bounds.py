@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from symgraph.compile import loops
-from symgraph.compile.loops import Affine, Axis, Bound, Literal, Loop, Name, Operand, Program, Statement
+from symgraph.compile.loops import Affine, Axis, Bound, Literal, Loop, Name, Operand, Program, Statement, fixed_names
 from symgraph.dims import Size
 
 _COMPARISONS = {"less": (-1, False), "less_equal": (-1, True), "greater": (1, False), "greater_equal": (1, True)}
@@ -18,11 +18,12 @@ _COMPARISONS = {"less": (-1, False), "less_equal": (-1, True), "greater": (1, Fa
 
 def decide_bounds(program: Program) -> Program:
     """Return the program without conditions that are the same in every iteration."""
-    return replace(program, body=tuple(_Decider().body(program.body, {})))
+    return replace(program, body=tuple(_Decider(fixed_names(program)).body(program.body, {})))
 
 
 class _Decider:
-    def __init__(self) -> None:
+    def __init__(self, fixed: set[str]) -> None:
+        self.fixed = fixed
         self.known: dict[str, Operand] = {}
 
     def body(self, body: Sequence[Statement], ranges: Mapping[Axis, tuple[Size, Size]]) -> list[Statement]:
@@ -51,7 +52,7 @@ class _Decider:
             known = _both(*operands)
         elif let.operation == "where" and isinstance(operands[0], Literal):
             known = operands[1] if operands[0].value else operands[2]
-        if isinstance(known, Name | Literal):
+        if isinstance(known, Name | Literal) and let.name not in self.fixed:
             self.known[let.name] = known
             return []
         if known is not None:

@@ -7,7 +7,7 @@ knows neither graphs nor source code.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -384,16 +384,17 @@ class Loop:
 
     def __str__(self) -> str:
         inner = "\n".join("  " + line for statement in self.body for line in str(statement).splitlines())
-        return f"{self._head()}:\n{inner}"
+        return f"{self.head()}:\n{inner}"
 
-    def _head(self) -> str:
+    def head(self) -> str:
+        """Return the line that begins the loop."""
         axis = self.axis
         if isinstance(axis, Block):
-            return f"for rows {axis.name}.. < {axis.size} by {axis.rows}"
+            return f"for rows from {axis.name} of {axis.size}, {axis.rows} at a time"
         head = f"for {axis.name} in rows" if axis.block is not None else f"for {axis.name} < {axis.size}"
         if axis.start != 0:
             head = f"for {axis.start} <= {axis.name} < {axis.size}"
-        return f"{head} in lanes" if self.lanes else head
+        return f"{head}, in lanes" if self.lanes else head
 
 
 Statement: TypeAlias = "Let | Store | Start | Accumulate | Fill | Call | View | Allocate | Free | Multiply | Loop"
@@ -490,6 +491,38 @@ def _loaded(operands: Sequence[Operand]) -> Iterator[Buffer]:
                 yield buffer
             case Guarded(operand=operand, otherwise=otherwise):
                 pending += [operand, otherwise]
+
+
+def mentioned(value: Any) -> Iterator[str]:
+    """Iterate over the scalars that a statement itself reads or combines into; not those inside a loop."""
+    if isinstance(value, Name):
+        yield value.name
+    elif isinstance(value, tuple):
+        for part in value:
+            yield from mentioned(part)
+    elif is_dataclass(value) and not isinstance(value, type | Loop | Buffer | Axis | Block):
+        for one in fields(value):
+            yield from mentioned(getattr(value, one.name))
+
+
+def fixed_names(program: Program) -> set[str]:
+    """Return the scalars that only a name can stand for: results, and indices that are data."""
+    found = {result.name for result in program.results if isinstance(result, Name)}
+    for statement in walk(program.body):
+        if not isinstance(statement, Loop):
+            found |= {name for load in _loads(statement) for name in mentioned(load.indices)}
+    return found
+
+
+def _loads(value: Any) -> Iterator[Load | Store]:
+    if isinstance(value, tuple):
+        for part in value:
+            yield from _loads(part)
+    elif isinstance(value, Load | Store | Let | Accumulate | Guarded | Call):
+        if isinstance(value, Load | Store):
+            yield value
+        for one in fields(value):
+            yield from _loads(getattr(value, one.name))
 
 
 def written(statement: Statement) -> list[Buffer]:

@@ -22,6 +22,7 @@ from symgraph.compile.loops import Program as LoopProgram
 from symgraph.compile.memory import Memory, plan_memory
 from symgraph.compile.overlap import overlap
 from symgraph.compile.schedule import schedule
+from symgraph.compile.show import show
 from symgraph.compile.stencil import sink_places
 from symgraph.compile.tidy import tidy
 from symgraph.expr import Expr
@@ -39,7 +40,7 @@ class Compiled:
 
     def __init__(self, program: LoopProgram, options: Options) -> None:
         self.source = emit(program)
-        self.loops = str(program)
+        self.loops = show(program)
         self._constants = [np.array(value) for _, value in program.constants]
         self._program = program
         # A user's own functions are Python that Numba has to compile: such programs are compiled from their text.
@@ -53,7 +54,7 @@ class Compiled:
         if functions:
             self._kernel = native.load(self.source, identity=identity, namespace=functions)
         else:
-            text = f"{self.source}\n{self.loops}"
+            text = f"{self.source}\n{program}"
             self._kernel = native.load_machine(
                 program, text, cache=options.cache, cache_dir=options.cache_dir, identity=identity
             )

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import fields, is_dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from symgraph.compile import loops
-from symgraph.compile.loops import Buffer, Let, Literal, Load, Loop, Name, Operand, Program, Statement, walk
+from symgraph.compile.loops import (
+    Let,
+    Literal,
+    Load,
+    Loop,
+    Name,
+    Operand,
+    Program,
+    Statement,
+    fixed_names,
+    mentioned,
+    walk,
+)
 
 
 def tidy(program: Program) -> Program:
     """Return the program without repetitions and without scalars that are not used."""
-    merger = _Merger({r.name for r in program.results if isinstance(r, Name)})
+    merger = _Merger(fixed_names(program))
     merged = replace(program, body=tuple(merger.body(program.body, {})))
     return replace(merged, body=_used(merged))
 
@@ -53,21 +65,13 @@ class _Merger:
             return self.same.get(value.name, value)
         if isinstance(value, tuple):
             return tuple(self._put_in(part) for part in value)
-        if isinstance(value, loops.Wrapped):
-            name = self.same.get(value.value.name)
-            return replace(value, value=name) if isinstance(name, Name) else value
         match value:
             case Let(operands=operands):
                 return replace(value, operands=self._put_in(operands))
-            case loops.Store(indices=indices, operand=operand):
-                return replace(value, indices=self._put_in(indices), operand=self._put_in(operand))
-            case loops.Accumulate(target=target, operand=operand):
-                target = self._put_in(target) if isinstance(target, Load) else target
-                return replace(value, target=target, operand=self._put_in(operand))
+            case loops.Store(operand=operand) | loops.Accumulate(operand=operand):
+                return replace(value, operand=self._put_in(operand))
             case loops.Call(operands=operands):
                 return replace(value, operands=self._put_in(operands))
-            case Load(indices=indices):
-                return replace(value, indices=self._put_in(indices))
             case loops.Guarded(operand=operand, otherwise=otherwise):
                 return replace(value, operand=self._put_in(operand), otherwise=self._put_in(otherwise))
         return value
@@ -102,7 +106,7 @@ def _identity(operand: Operand) -> object:
 
 def _used(program: Program) -> tuple[Statement, ...]:
     """Return the statements without those whose names nobody mentions."""
-    mentions = Counter(name for statement in walk(program.body) for name in _mentioned(statement))
+    mentions = Counter(name for statement in walk(program.body) for name in mentioned(statement))
     mentions.update(r.name for r in program.results if isinstance(r, Name))
     unused: set[str] = set()
     lets = {s.name: s for s in walk(program.body) if isinstance(s, Let)}
@@ -110,7 +114,7 @@ def _used(program: Program) -> tuple[Statement, ...]:
     while pending:
         name = pending.pop()
         unused.add(name)
-        for other in _mentioned(lets[name]):
+        for other in mentioned(lets[name]):
             mentions[other] -= 1
             if not mentions[other] and other in lets:
                 pending.append(other)
@@ -126,15 +130,3 @@ def _without(body: Sequence[Statement], unused: set[str]) -> tuple[Statement, ..
         elif not (isinstance(statement, Let) and statement.name in unused):
             found.append(statement)
     return tuple(found)
-
-
-def _mentioned(value: Any) -> Iterator[str]:
-    """Iterate over the scalars that a statement itself reads."""
-    if isinstance(value, Name):
-        yield value.name
-    elif isinstance(value, tuple):
-        for part in value:
-            yield from _mentioned(part)
-    elif is_dataclass(value) and not isinstance(value, type | Loop | Buffer | loops.Axis | loops.Block):
-        for part in fields(value):
-            yield from _mentioned(getattr(value, part.name))
