@@ -127,7 +127,7 @@ def test_the_order_of_a_contraction_is_the_cheapest() -> None:
 
 @pytest.mark.parametrize("subscripts", ["ij,jk,k->i", "ij,ik,il->jkl", "i,j,k->ijk", "ij,ji,jk,kl,lm,mi->"])
 def test_contractions_of_many_operands(subscripts: str) -> None:
-    labels = subscripts.split("->")[0].split(",")
+    labels = subscripts.split("->", maxsplit=1)[0].split(",")
     sizes = {c: 2 + k for k, c in enumerate(sorted({c for label in labels for c in label}))}
     random = np.random.default_rng(0)
     with sg.Graph():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import symgraph as sg
-from symgraph.compile.loops import Allocate, Block, Buffer, Call, Free, Load, Loop, Multiply, Program, buffers_of, walk
+from symgraph.compile.loops import Allocate, Block, Buffer, Call, Free, Loop, Multiply, Program, buffers_of, walk
 from symgraph.compile.show import show
 from symgraph.dims import names
 from symgraph.models import MODELS, symgraph_library
