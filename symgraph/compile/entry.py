@@ -7,15 +7,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from symgraph.compile.loops import Buffer
+
 
 class Entry(NamedTuple):
-    """A compiled function that trusts its arguments, called as ``code(*values, *constants, *sizes[, threads])``.
+    """A compiled function that trusts what it is given: ``code(*values, *constants, *arrays, *sizes[, threads])``.
 
     Attributes:
-        code: Returns a tuple of results: new arrays, and Python's numbers for results without axes.
+        code: Returns a tuple of results, Python's numbers for those without axes; arrays that are given are left out.
         constants: Arrays that belong to the program.
         sizes: The names of sizes, in the order in which their numbers are given.
         numbers: For each result without axes the type that its number becomes; None for an array.
+        arrays: The results that are arrays, which are given to be filled; none where the code makes them itself.
         threads: How many threads it may use; None where it takes no such argument.
     """
 
@@ -24,3 +27,4 @@ class Entry(NamedTuple):
     sizes: tuple[str, ...]
     numbers: tuple[type[np.generic] | None, ...]
     threads: int | None
+    arrays: tuple[Buffer, ...] = ()

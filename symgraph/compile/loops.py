@@ -493,36 +493,38 @@ def _loaded(operands: Sequence[Operand]) -> Iterator[Buffer]:
                 pending += [operand, otherwise]
 
 
-def mentioned(value: Any) -> Iterator[str]:
-    """Iterate over the scalars that a statement itself reads or combines into; not those inside a loop."""
-    if isinstance(value, Name):
-        yield value.name
-    elif isinstance(value, tuple):
-        for part in value:
-            yield from mentioned(part)
-    elif is_dataclass(value) and not isinstance(value, type | Loop | Buffer | Axis | Block):
-        for one in fields(value):
-            yield from mentioned(getattr(value, one.name))
+def parts(value: Any) -> list[Any]:
+    """Return everything that a statement is made of, itself first: statements, operands, buffers, axes and sizes."""
+    found: list[Any] = []
+    stack = [value]
+    while stack:
+        part = stack.pop()
+        kind = type(part)
+        if kind is tuple:
+            stack.extend(part)
+            continue
+        if kind not in _FIELDS:
+            _FIELDS[kind] = tuple(f.name for f in fields(kind)) if is_dataclass(kind) else ()
+        if kind not in _PLAIN:
+            found.append(part)
+            stack.extend([getattr(part, name) for name in _FIELDS[kind]])
+    return found
+
+
+_FIELDS: dict[type, tuple[str, ...]] = {}
+_PLAIN = frozenset({str, int, bool, float, type(None)})
+
+
+def mentioned(value: Any) -> list[str]:
+    """Return the scalars that a statement itself reads or combines into; not those inside a loop."""
+    return [] if isinstance(value, Loop) else [part.name for part in parts(value) if isinstance(part, Name)]
 
 
 def fixed_names(program: Program) -> set[str]:
     """Return the scalars that only a name can stand for: results, and indices that are data."""
     found = {result.name for result in program.results if isinstance(result, Name)}
-    for statement in walk(program.body):
-        if not isinstance(statement, Loop):
-            found |= {name for load in _loads(statement) for name in mentioned(load.indices)}
-    return found
-
-
-def _loads(value: Any) -> Iterator[Load | Store]:
-    if isinstance(value, tuple):
-        for part in value:
-            yield from _loads(part)
-    elif isinstance(value, Load | Store | Let | Accumulate | Guarded | Call):
-        if isinstance(value, Load | Store):
-            yield value
-        for one in fields(value):
-            yield from _loads(getattr(value, one.name))
+    loads = [part for part in parts(program.body) if isinstance(part, Load | Store)]
+    return found.union(*[mentioned(load.indices) for load in loads])
 
 
 def written(statement: Statement) -> list[Buffer]:

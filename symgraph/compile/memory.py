@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from symgraph import dims
 from symgraph.compile.loops import Allocate, Buffer, Free, Loop, Operand, Program, View, walk
+from symgraph.compile.machine.chunks import allocated, shared_targets
 from symgraph.compile.machine.cost import CHUNK, cost
-from symgraph.compile.machine.program import _allocated, _shared_targets
 from symgraph.compile.machine.threads import MOST_CHUNKS
 from symgraph.dims import Dim, Size
 
@@ -165,7 +165,7 @@ def plan_memory(program: Program, threads: int) -> Memory:
 
 def _moments(program: Program) -> Sequence[Moment]:
     """Return the moments that differ."""
-    shared = _never_allocated(program)
+    shared = _neverallocated(program)
     found = {Moment(shared): None}
     for statement in program.body:
         match statement:
@@ -176,16 +176,16 @@ def _moments(program: Program) -> Sequence[Moment]:
                 shared = shared - _bytes(buffer)
             case Loop():
                 own: Size = 0
-                for buffer, lanes in _allocated(statement):
+                for buffer, lanes in allocated(statement):
                     own = own + lanes * _bytes(buffer)
-                targets = _shared_targets(statement)
+                targets = shared_targets(statement)
                 # Where the last write stays there is one chunk only.
                 copied = 0 if "set" in targets.values() else _sum_of(targets)
                 found[Moment(shared, own, copied, cost([statement]) if copied != 0 else 0)] = None
     return list(found)
 
 
-def _never_allocated(program: Program) -> Size:
+def _neverallocated(program: Program) -> Size:
     allocated = {id(statement.buffer) for statement in walk(program.body) if isinstance(statement, Allocate)}
     allocated |= {id(statement.result) for statement in walk(program.body) if isinstance(statement, View)}
     return _sum_of(b for b in program.buffers() if b.role == "scratch" and id(b) not in allocated)

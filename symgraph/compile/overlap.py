@@ -153,16 +153,11 @@ def _named(statement: Statement) -> Iterator[str]:
 
 def _mentions(value: Any) -> Iterator[object]:
     """Iterate over the names and (by identity) the buffers that a statement mentions."""
-    if isinstance(value, Buffer):
-        yield id(value)
-    elif isinstance(value, tuple):
-        for part in value:
-            yield from _mentions(part)
-    elif is_dataclass(value) and not isinstance(value, type):
-        if isinstance(value, loops.Name | loops.Let | loops.Start):
-            yield value.name
-        for part in fields(value):
-            yield from _mentions(getattr(value, part.name))
+    for part in loops.parts(value):
+        if isinstance(part, Buffer):
+            yield id(part)
+        elif isinstance(part, loops.Name | loops.Let | loops.Start):
+            yield part.name
 
 
 def _changed(value: Any, change: Mapping[object, Any]) -> Any:

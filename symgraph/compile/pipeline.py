@@ -19,12 +19,14 @@ from symgraph.compile.entry import Entry
 from symgraph.compile.lifetimes import add_lifetimes
 from symgraph.compile.loops import Buffer
 from symgraph.compile.loops import Program as LoopProgram
+from symgraph.compile.machine.program import given_results
 from symgraph.compile.memory import Memory, plan_memory
 from symgraph.compile.overlap import overlap
 from symgraph.compile.schedule import schedule
 from symgraph.compile.show import show
 from symgraph.compile.stencil import sink_places
 from symgraph.compile.tidy import tidy
+from symgraph.dims import evaluate
 from symgraph.expr import Expr
 from symgraph.options import Options, program_identity, thread_count
 from symgraph.rewrite import rewrite
@@ -46,6 +48,7 @@ class Compiled:
         # A user's own functions are Python that Numba has to compile: such programs are compiled from their text.
         self._threads = None if program.user_functions else thread_count(options)
         self._more = () if self._threads is None else (self._threads,)
+        self._arrays = () if program.user_functions else tuple(given_results(program))
         self._sizes = program.sizes
         # Numba hands numbers back as Python's.
         self._scalars = [(i, r.dtype.type) for i, r in enumerate(program.results) if not getattr(r, "shape", ())]
@@ -69,9 +72,10 @@ class Compiled:
             np.empty((0,) * len(taken.shape), taken.dtype) if isinstance(taken, Buffer) else taken.dtype.type(0)
             for taken in self._program.arguments
         ]
+        examples += [np.empty((0,) * len(array.shape), array.dtype) for array in self._arrays]
         code = native.machine_code(self._kernel, [*examples, *[0] * (len(self._sizes) + len(self._more))])
         numbers = [None if getattr(r, "shape", ()) else r.dtype.type for r in self._program.results]
-        return Entry(code, tuple(self._constants), self._sizes, tuple(numbers), self._threads)
+        return Entry(code, tuple(self._constants), self._sizes, tuple(numbers), self._threads, self._arrays)
 
     def run(self, values: Sequence[Any], sizes: dict[str, int]) -> list[Any]:
         """Return new arrays, and NumPy scalars for outputs without axes.
@@ -82,9 +86,13 @@ class Compiled:
         """
         try:
             numbers = map(sizes.__getitem__, self._sizes)
-            results = list(self._kernel(*values, *self._constants, *numbers, *self._more))
+            arrays = [np.empty([evaluate(s, sizes) for s in array.shape], array.dtype) for array in self._arrays]
+            results = list(self._kernel(*values, *self._constants, *arrays, *numbers, *self._more))
         except IndexError as error:
             raise _readable(error) from None
+        if self._arrays:
+            found, given = iter(results), iter(arrays)
+            results = [next(given if getattr(r, "shape", ()) else found) for r in self._program.results]
         for i, dtype in self._scalars:
             results[i] = dtype(results[i])
         return results

@@ -18,6 +18,7 @@ import numpy as np
 
 from symgraph import dims
 from symgraph.compile.entry import Entry
+from symgraph.compile.loops import Buffer
 from symgraph.dims import Size
 from symgraph.expr import Expr
 from symgraph.runtime.door import plain_name
@@ -27,7 +28,7 @@ from symgraph.structure import flatten
 _WORD = re.compile(r"[^\W\d]\w*")
 _BUILTIN = {"call", "float", "len", "type", "IndexError"}
 _LONG = 90
-_GIVEN = {"dict": dict, "ndarray": np.ndarray, "sequences": (list, tuple)}
+_GIVEN = {"empty": np.empty, "dict": dict, "ndarray": np.ndarray, "sequences": (list, tuple)}
 
 
 class Result(NamedTuple):
@@ -123,8 +124,8 @@ class _Writer:
                 self._bind(name, value)
             self._bind("variables", call.variables)
         self._constants = [self._bind(f"constant{i}", value) for i, value in enumerate(entry.constants)]
-        given = [*self._nodes, *call.variables]
-        kinds = dict.fromkeys([*(node.dtype.type for node in given), *filter(None, entry.numbers)])
+        given: list[Expr | Buffer] = [*self._nodes, *call.variables, *entry.arrays]
+        kinds = dict.fromkeys([*(each.dtype.type for each in given), *filter(None, entry.numbers)])
         self._kinds = {kind: self._bind(kind.__name__, kind) for kind in kinds}
         # NumPy keeps one object for each common dtype, so that identity is the quick test.
         self._dtypes = {kind: self._bind(f"{kind.__name__}_dtype", np.dtype(kind)) for kind in kinds}
@@ -155,6 +156,7 @@ class _Writer:
 
     def _needed_sizes(self) -> set[str]:
         sizes = [size for node in self._nodes for size in node.shape]
+        sizes += [size for array in self._entry.arrays for size in array.shape]
         return set(self._entry.sizes).union(*map(dims.names, sizes), *self._call.requirements.values())
 
     def _unpack(self, part: Any, leaves: Iterator[str], lines: list[tuple[list[str], str]]) -> str:
@@ -213,19 +215,27 @@ class _Writer:
             arrays = [n for n, variable in zip(self._variables, self._call.variables, strict=True) if variable.ndim]
             lines += _if_any([f"type({n}) is not ndarray or not {n}.flags.carray" for n in arrays], general)
         taken = [*(self._arguments[i] for i in self._call.passed), *self._variables, *self._constants]
+        returned = self._results
+        if self._entry.arrays:
+            returned = [r for r, kind in zip(self._results, self._entry.numbers, strict=True) if kind is not None]
+            names = [r for r in self._results if r not in returned]
+            taken += names
+            lines += [f"{name} = {self._empty(array)}" for name, array in zip(names, self._entry.arrays, strict=True)]
         taken += [self._sizes[name] for name in self._entry.sizes]
         taken += [] if self._entry.threads is None else ["threads"]
-        lines += [
-            "try:",
-            f"    {_targets(self._results)} = code({', '.join(taken)})",
-            "except IndexError:",
-            f"    {general}",
-        ]
+        run = f"code({', '.join(taken)})"
+        lines += ["try:", f"    {_targets(returned)} = {run}" if returned else f"    {run}"]
+        lines += ["except IndexError:", f"    {general}"]
         if self._call.written:
             keys = [self._bind(f"variable{i}", variable) for i, variable in enumerate(self._call.written)]
             lines.append(f"write({{{', '.join(f'{key}: {value}' for key, value in zip(keys, values, strict=True))}}})")
             lines = ["with lock:", *("    " + line for line in lines)]
         return lines
+
+    def _empty(self, array: Buffer) -> str:
+        sizes = [self._in_local_names(size) for size in array.shape]
+        shape = sizes[0] if len(sizes) == 1 else f"({', '.join(sizes)})"
+        return f"empty({shape})" if array.dtype == np.float64 else f"empty({shape}, {self._dtypes[array.dtype.type]})"
 
     def _values(self) -> Iterator[str]:
         handed_out: set[int] = set()

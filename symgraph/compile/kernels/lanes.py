@@ -47,10 +47,16 @@ _WIDEST = '"prefer-vector-width"="512"'
 # its own, left to itself LLVM has it cross two: power took 5 % longer.
 _ALIGNED = 64
 
-# A loop has a few calls; in straight-line code of thousands, copies of the kernels would make compiling slow. A call on a
-# vector counts as often as it has registers.
+# A loop has a few calls; in straight-line code of thousands, copies of the kernels would make compiling slow. A call on
+# a vector counts as often as it has registers.
 _INLINED, _REGISTER = 48, 512
 _calls: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
+
+
+def keep_calls(function: Any) -> None:
+    """Let a function of the module call its kernels: none of them is copied into it."""
+    _calls[function] = _INLINED
+
 
 DOUBLE, FLOAT = Format(_DOUBLE, 64, 53), Format(_FLOAT, 32, 24)
 FORMATS = {"double": DOUBLE, "float": FLOAT}
@@ -165,6 +171,14 @@ class Lane:
     def bits(self) -> Lane:
         """Return a float's bits as an integer."""
         return self.like(self.builder.bitcast(self.value, resized(self.value.type, self.format.bits)))
+
+    def converted(self) -> Lane:
+        """Return an integer of the format's width as a float, rounded."""
+        return self.like(self.builder.sitofp(self.value, resized(self.value.type, self.format.type)))
+
+    def truncated(self) -> Lane:
+        """Return a float as an integer of the format's width."""
+        return self.like(self.builder.fptosi(self.value, resized(self.value.type, self.format.bits)))
 
     def number(self) -> Lane:
         """Return the float that an integer's bits are."""

@@ -35,6 +35,13 @@ class Memory:
     strides: tuple[Any, ...]
     lanes: int = 1
 
+    def count(self, builder: Any) -> Any:
+        """Return the number of elements, those of all lanes together."""
+        total: Any = long(self.lanes)
+        for s in self.shape:
+            total = times(builder, total, s)
+        return total
+
 
 def memory(builder: Any, pointer: Any, shape: Sequence[Any], lanes: int = 1) -> Memory:
     """Return the memory of a buffer with these sizes at an address."""
@@ -155,10 +162,10 @@ class Scratch:
         left = ON_STACK
         for buffer, lanes in wanted:
             shape = tuple(size(builder, s, names) for s in buffer.shape)
+            width = buffer.dtype.itemsize
             count: Any = long(lanes)
             for s in shape:
                 count = times(builder, count, s)
-            width = max(1, buffer.dtype.itemsize)
             if isinstance(count, ir.Constant) and count.constant * width <= left:
                 left -= count.constant * width
                 pointer = stack(builder, element_type(buffer.dtype), max(1, count.constant))

@@ -103,12 +103,12 @@ def reversed_elements(builder: Any, value: Any) -> Any:
 def combined(builder: Any, value: Any, combine: Callable[[Any, Any], Any]) -> Any:
     """Return all elements of a vector combined pairwise, always in the same order."""
     width = width_of(value)
-    while width > 1:
+    while width > 2:
         width //= 2
         low = _choose(builder, value, list(range(width)))
         high = _choose(builder, value, list(range(width, 2 * width)))
         value = combine(low, high)
-    return builder.extract_element(value, ir.Constant(INT, 0)) if isinstance(value.type, ir.VectorType) else value
+    return value if width == 1 else combine(*(builder.extract_element(value, ir.Constant(INT, i)) for i in (0, 1)))
 
 
 def any_of(builder: Any, mask: Any) -> Any:

@@ -224,8 +224,8 @@ class Writer:
                 if place.lanes > 1:
                     offset = builder.add(builder.mul(offset, long(place.lanes)), lane)
                 address = builder.gep(place.pointer, [offset])
-                old = self._from_memory(builder.load(address), dtype)
-                builder.store(self._to_memory(self.combine(how, dtype, old, one), dtype), address)
+                old = self.from_memory(builder.load(address), dtype)
+                builder.store(self.to_memory(self.combine(how, dtype, old, one), dtype), address)
 
     def _there(self, invalid: Any) -> Any:
         assert self.lanes is not None
@@ -246,7 +246,7 @@ class Writer:
             cgutils.raw_memcpy(self.builder, place.pointer, other.pointer, count, width)
             return
         value = identity(how, buffer.dtype) if source is None else self.operand(source)
-        self.fill(place.pointer, self._to_memory(value, buffer.dtype), count)
+        self.fill(place.pointer, self.to_memory(value, buffer.dtype), count)
 
     def fill(self, pointer: Any, value: Any, count: Any) -> None:
         """Write one number into so many elements."""
@@ -433,6 +433,10 @@ class Writer:
             )
         report(builder, error, long(_INDEX_ERROR), value, size)
 
+    def _first_not_zero(self, x: Any, y: Any) -> Any:
+        nought = splat(self.builder, long(0), vectors.width_of(x))
+        return self.builder.select(self.builder.icmp_signed("!=", x, nought), x, y)
+
     def _get(self, place: Memory, dtype: DType, at: Element) -> Any:
         builder, lanes = self.builder, self.lanes
         if place.lanes > 1:
@@ -440,24 +444,24 @@ class Writer:
             if vectors.width_of(at.offset) > 1:
                 offsets = builder.mul(at.offset, splat(builder, long(place.lanes), lanes.width))
                 offsets = builder.add(offsets, vectors.iota(lanes.width))
-                return self._from_memory(vectors.gather(builder, place.pointer, offsets, None), dtype)
+                return self.from_memory(vectors.gather(builder, place.pointer, offsets, None), dtype)
             address = self._lane_address(place, at)
-            return self._from_memory(builder.load(address), dtype)
+            return self.from_memory(builder.load(address), dtype)
         if vectors.width_of(at.offset) > 1:
             mask = self._mask_for(at)
-            return self._from_memory(vectors.gather(builder, place.pointer, at.offset, mask), dtype)
+            return self.from_memory(vectors.gather(builder, place.pointer, at.offset, mask), dtype)
         if isinstance(at.step, int) and at.step == 0:
-            return self._from_memory(self._load_one(place, at), dtype)
+            return self.from_memory(self._load_one(place, at), dtype)
         assert lanes is not None
         if at.step == 1:
             address = builder.gep(place.pointer, [at.offset])
-            return self._from_memory(vectors.load_vector(builder, address, lanes.width, lanes.mask), dtype)
+            return self.from_memory(vectors.load_vector(builder, address, lanes.width, lanes.mask), dtype)
         if at.step == -1:
             last = builder.sub(at.offset, long(lanes.width - 1))
             mask = None if lanes.mask is None else vectors.reversed_elements(builder, lanes.mask)
             found = vectors.load_vector(builder, builder.gep(place.pointer, [last]), lanes.width, mask)
-            return self._from_memory(vectors.reversed_elements(builder, found), dtype)
-        return self._from_memory(vectors.gather(builder, place.pointer, self._offsets(at), lanes.mask), dtype)
+            return self.from_memory(vectors.reversed_elements(builder, found), dtype)
+        return self.from_memory(vectors.gather(builder, place.pointer, self._offsets(at), lanes.mask), dtype)
 
     def _mask_for(self, at: Element) -> Any:
         return self.lanes.mask if at.invalid is None and self.lanes is not None else self._there(at.invalid)
@@ -488,7 +492,7 @@ class Writer:
 
     def _put(self, place: Memory, dtype: DType, at: Element, value: Any) -> None:
         builder, lanes = self.builder, self.lanes
-        value = self._to_memory(value, dtype)
+        value = self.to_memory(value, dtype)
         if place.lanes > 1:
             assert lanes is not None
             value = splat(builder, value, lanes.width)
@@ -525,12 +529,14 @@ class Writer:
         last = self.builder.trunc(self.builder.sub(count, long(1)), vectors.INT)
         return self.builder.extract_element(value, last)
 
-    def _from_memory(self, value: Any, dtype: DType) -> Any:
+    def from_memory(self, value: Any, dtype: DType) -> Any:
+        """Return a number as it is computed with: truth values are bytes in memory."""
         if dtype.kind != "b":
             return value
         return self.builder.trunc(value, vectors.vector(BIT, vectors.width_of(value)))
 
-    def _to_memory(self, value: Any, dtype: DType) -> Any:
+    def to_memory(self, value: Any, dtype: DType) -> Any:
+        """Return a number as it stands in memory."""
         if dtype.kind != "b":
             return value
         return self.builder.zext(value, vectors.vector(BYTE, vectors.width_of(value)))
@@ -644,7 +650,7 @@ class Writer:
             flipped = isinstance(operand, loops.Transposed)
             buffer = operand.buffer if isinstance(operand, loops.Transposed) else operand
             if not isinstance(buffer, Buffer):
-                value = self._to_memory(self.operand(buffer), buffer.dtype)
+                value = self.to_memory(self.operand(buffer), buffer.dtype)
                 room = memory.stack(self.builder, value.type)
                 self.builder.store(value, room)
                 operands.append(room)

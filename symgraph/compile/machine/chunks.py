@@ -1,0 +1,235 @@
+"""Outermost loops as functions of a chunk of their range, which threads run side by side.
+
+Every chunk has scratch and totals of its own. What several chunks add to in memory, each adds to in a copy of its own,
+unless it is the only one; afterwards the copies are added up in the order of the chunks. So the number of chunks, which
+the sizes decide, is all that the last bits of a result depend on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils
+
+from symgraph.compile import loops
+from symgraph.compile.loops import Accumulate, Affine, Axis, Block, Buffer, Load, Loop
+from symgraph.compile.machine import library, memory, vectors
+from symgraph.compile.machine.cost import CHUNK, cost
+from symgraph.compile.machine.frame import Frame, mentioned, new_function, writer_inside
+from symgraph.compile.machine.memory import Scratch
+from symgraph.compile.machine.threads import MOST_CHUNKS, TASK, launch
+from symgraph.compile.machine.vectors import DType, long
+from symgraph.compile.machine.writer import Writer, identity, outer_totals, report
+
+COPY = 32
+"""A copy of a byte has to save so many units of work to be worth making."""
+
+_LINE = 64
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """What several iterations of a loop add to.
+
+    Attributes:
+        totals: Scalars, with dtype and the way of accumulation.
+        buffers: Buffers, with the way of accumulation.
+        in_order: Whether the order of the iterations counts, since the last write stays.
+    """
+
+    totals: dict[str, tuple[DType, str]]
+    buffers: dict[Buffer, str]
+    in_order: bool
+
+
+def write_outermost(writer: Writer, loop: Loop, failed: Callable[[], None]) -> None:
+    """Write an outermost loop: a function of a chunk of its range, and the launch of all chunks.
+
+    Args:
+        writer: Where to write the launch.
+        loop: The loop.
+        failed: Writes what happens where there is no memory.
+    """
+    builder = writer.builder
+    buffers = shared_targets(loop)
+    in_order = "set" in buffers.values()
+    shared = _Shared(outer_totals(loop.body), {} if in_order else buffers, in_order)
+    frame = Frame(builder)
+    names, mentioned_buffers = mentioned(loop)
+    frame.add_mentioned(writer, names - shared.totals.keys(), mentioned_buffers)
+    start, stop = writer.bounds(loop.axis)
+    chunks = long(1) if in_order else _chunks(writer, loop, shared, builder.sub(stop, start))
+    for key, value in (("chunks", chunks), ("start", start), ("stop", stop)):
+        frame.add(key, value)
+    totals = {
+        name: memory.stack(builder, vectors.value_type(dtype), MOST_CHUNKS)
+        for name, (dtype, _) in shared.totals.items()
+    }
+    for name, row in totals.items():
+        frame.add(("total", name), row)
+    copies, scratch = _copies(writer, shared, chunks, failed)
+    for buffer, (first, distance) in copies.items():
+        frame.add(("copy", buffer), first)
+        frame.add(("distance", buffer), distance)
+    task = _task(writer, loop, frame, shared)
+    launch(builder, task, frame.address(), chunks, writer.scope.threads)
+    _combine(writer, shared, totals, copies, chunks)
+    scratch.release(builder)
+
+
+def _chunks(writer: Writer, loop: Loop, shared: _Shared, length: Any) -> Any:
+    """Return the number of chunks: one for so much work, if that also pays for the copies."""
+    builder = writer.builder
+    work = writer.size(cost([loop]))
+    chunks = builder.sdiv(work, long(CHUNK))
+    if shared.buffers:
+        copying: Any = long(1)
+        for buffer in shared.buffers:
+            count = writer.scope.memories[buffer].count(builder)
+            copying = builder.add(copying, builder.mul(count, long(COPY * buffer.dtype.itemsize)))
+        chunks = memory.least(builder, chunks, builder.sdiv(work, copying))
+    grain = _grain(loop)
+    pieces = memory.quotient(builder, builder.add(length, long(grain - 1)), grain)
+    chunks = memory.least(builder, memory.least(builder, chunks, pieces), long(MOST_CHUNKS))
+    return memory.greatest(builder, chunks, long(1))
+
+
+def _copies(
+    writer: Writer, shared: _Shared, chunks: Any, failed: Callable[[], None]
+) -> tuple[dict[Buffer, tuple[Any, Any]], Scratch]:
+    """Return for each shared buffer the first chunk's copy and the distance of the next; one chunk needs no copy."""
+    builder, scratch = writer.builder, Scratch()
+    if not shared.buffers:
+        return {}, scratch
+    alone = builder.icmp_signed("==", chunks, long(1))
+    total: Any = long(_LINE)
+    places = {}
+    for buffer in shared.buffers:
+        count = writer.scope.memories[buffer].count(builder)
+        distance = builder.and_(builder.add(count, long(_LINE - 1)), long(-_LINE))
+        places[buffer] = (distance, total)
+        total = builder.add(total, builder.mul(builder.mul(distance, long(buffer.dtype.itemsize)), chunks))
+    scratch.raw = memory.from_heap(builder, builder.select(alone, long(1), total), failed)
+    start = builder.and_(builder.neg(builder.ptrtoint(scratch.raw, vectors.LONG)), long(_LINE - 1))
+    found = {}
+    for buffer, (distance, offset) in places.items():
+        place = builder.add(start, builder.sub(offset, long(_LINE)))
+        original = writer.scope.memories[buffer].pointer
+        copy = builder.bitcast(builder.gep(scratch.raw, [place]), original.type)
+        found[buffer] = (builder.select(alone, original, copy), distance)
+    return found, scratch
+
+
+def _task(writer: Writer, loop: Loop, frame: Frame, shared: _Shared) -> Any:
+    """Return the function of a chunk."""
+    function = new_function(writer.builder.module, TASK, "symgraph.loop")
+    address, number = function.args
+    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    known = frame.read(builder, address)
+    for buffer in shared.buffers:
+        known["buffer", buffer] = builder.gep(known["copy", buffer], [builder.mul(number, known["distance", buffer])])
+    inside = writer_inside(writer.context, builder, known)
+    scope, scratch = inside.scope, Scratch()
+    has_copies = builder.icmp_signed(">", known["chunks"], long(1))
+    for buffer, how in shared.buffers.items():
+        place = scope.memories[buffer]
+        nothing = inside.to_memory(identity(how, buffer.dtype), buffer.dtype)
+        with builder.if_then(has_copies):
+            inside.fill(place.pointer, nothing, place.count(builder))
+    for name, (dtype, how) in shared.totals.items():
+        scope.cells[name] = cgutils.alloca_once(builder, vectors.value_type(dtype))
+        builder.store(identity(how, dtype), scope.cells[name])
+
+    def failed() -> None:
+        report(builder, scope.error, long(library.NO_MEMORY), long(0), long(0))
+        builder.ret_void()
+
+    scope.memories |= scratch.take(builder, allocated(loop), scope.names, failed)
+    first, stop = _range(builder, number, known, _grain(loop))
+    inside.loop_between(loop, first, stop)
+    for name in shared.totals:
+        builder.store(builder.load(scope.cells[name]), builder.gep(known["total", name], [number]))
+    scratch.release(builder)
+    builder.ret_void()
+    return function
+
+
+def _range(builder: Any, number: Any, known: dict[Any, Any], grain: int) -> tuple[Any, Any]:
+    """Return where a chunk begins and stops, both at multiples of the grain."""
+    start, stop, chunks = known["start"], known["stop"], known["chunks"]
+    pieces = memory.quotient(builder, builder.add(builder.sub(stop, start), long(grain - 1)), grain)
+
+    def edge(number: Any) -> Any:
+        piece = builder.sdiv(builder.mul(pieces, number), chunks)
+        return memory.least(builder, builder.add(start, builder.mul(piece, long(grain))), stop)
+
+    return edge(number), edge(builder.add(number, long(1)))
+
+
+def _combine(
+    writer: Writer, shared: _Shared, totals: dict[str, Any], copies: dict[Buffer, tuple[Any, Any]], chunks: Any
+) -> None:
+    """Add up what the chunks found, in their order."""
+    builder = writer.builder
+    with memory.loop(builder, long(0), chunks) as (number, _):
+        for name, (dtype, how) in shared.totals.items():
+            cell = writer.scope.cells[name]
+            part = builder.load(builder.gep(totals[name], [number]))
+            builder.store(writer.combine(how, dtype, builder.load(cell), part), cell)
+    if not shared.buffers:
+        return
+    first = builder.select(builder.icmp_signed(">", chunks, long(1)), long(0), chunks)  # no copies, none to add
+    with memory.loop(builder, first, chunks) as (number, _):
+        for buffer, how in shared.buffers.items():
+            place, (copy, distance) = writer.scope.memories[buffer], copies[buffer]
+            own = builder.gep(copy, [builder.mul(number, distance)])
+            with memory.loop(builder, long(0), place.count(builder)) as (i, _):
+                target = builder.gep(place.pointer, [i])
+                old, more = (
+                    writer.from_memory(builder.load(each), buffer.dtype) for each in (target, builder.gep(own, [i]))
+                )
+                builder.store(writer.to_memory(writer.combine(how, buffer.dtype, old, more), buffer.dtype), target)
+
+
+def _grain(loop: Loop) -> int:
+    """Return of how many iterations a chunk's size is a multiple."""
+    return loop.axis.rows if isinstance(loop.axis, Block) else vectors.native_lanes()
+
+
+def allocated(loop: Loop) -> list[tuple[Buffer, int]]:
+    """Return the scratch of a loop, and how many lanes each has."""
+    found: list[tuple[Buffer, int]] = []
+    stack = [(loop, vectors.native_lanes() if loop.lanes else 1)]
+    while stack:
+        current, lanes = stack.pop()
+        for statement in current.body:
+            if isinstance(statement, loops.Allocate):
+                found.append((statement.buffer, lanes))
+            elif isinstance(statement, Loop):
+                stack.append((statement, vectors.native_lanes() if statement.lanes else lanes))
+    return found
+
+
+def shared_targets(loop: Loop) -> dict[Buffer, str]:
+    """Return the buffers whose elements several iterations of a loop add to, and how."""
+    own = {s.buffer for s in loops.walk(loop.body) if isinstance(s, loops.Allocate)}
+    found: dict[Buffer, str] = {}
+    for statement in loops.walk(loop.body):
+        match statement:
+            case Accumulate(target=Load(buffer=buffer, indices=indices), how=how) if buffer not in own:
+                if not any(_runs_with(index, loop.axis) for index in indices):
+                    found[buffer] = how
+            case loops.Multiply(result=panel, accumulate=True) if panel.buffer not in own:
+                if panel.block is not loop.axis:
+                    found[panel.buffer] = "sum"
+    return found
+
+
+def _runs_with(index: Any, axis: Axis | Block) -> bool:
+    """Tell whether different iterations of a loop have different indices."""
+    if not isinstance(index, Affine) or index.axis is None or index.divisor != 1:
+        return False
+    return index.axis is axis or index.axis.block is axis
