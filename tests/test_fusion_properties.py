@@ -84,6 +84,32 @@ def compare(run: Callable[[Feed], list[Any]], outputs: Sequence[sg.Expr], feed: 
     reference.check(run(feed), hint)
 
 
+# What random graphs found, made small
+
+
+def test_what_is_placed_reads_nothing_beyond_its_place() -> None:
+    with sg.Graph():
+        x = sg.placeholder("x", ("n", "m"))
+    joined = sg.pad(2 * sg.concat([x, x])[1:], [(0, 1), (0, 0)])
+    added = sg.zeros((x.shape[0] - 1,)).at[np.array([0])].add(x[:1, 0])
+    outputs = [joined, sg.pad(added * 2, (0, 1))]
+    for size in (2, 5):
+        feed = feed_for([x], {"n": size, "m": 1}, size)
+        compare(lambda feed: emitted(outputs, feed), outputs, feed, f"size {size}")
+
+
+def test_a_condition_on_a_sum_is_known_to_what_it_selects() -> None:
+    with sg.Graph():
+        x = sg.placeholder("x", ("n", "m"))
+    total = sg.sum(x, axis=1, keepdims=True)
+    divisor = sg.where(sg.abs(total) > 1, total, 1)
+    slope = sg.where(sg.abs(total) > 1, sg.sum(-1.5 * x / divisor / divisor, axis=1, keepdims=True), 0)
+    outputs = [sg.broadcast_to(1.5 / divisor + slope, x.shape)]
+    for size in (1, 3):
+        feed = feed_for([x], {"n": size, "m": size}, size)
+        compare(lambda feed: emitted(outputs, feed), outputs, feed, f"size {size}")
+
+
 # As machine code
 
 

@@ -10,6 +10,7 @@ import pytest
 
 import symgraph as sg
 from symgraph.compile.loops import Allocate, Block, Buffer, Call, Free, Loop, Multiply, Program, buffers_of, walk
+from symgraph.compile.show import show
 from symgraph.dims import names
 from symgraph.models import MODELS, symgraph_library
 from tests.helpers.engines import emitted, interpreted, program
@@ -22,6 +23,17 @@ SHAPES: dict[str, dict[str, Sequence[str]]] = {
     "rosenbrock": {"x": "n"},
     "mlp": {"W1": "dh", "b1": "h", "W2": "hk", "b2": "k", "X": "nd", "Y": "nk"},
 }
+
+
+def option_prices() -> tuple[list[sg.Expr], list[sg.Expr]]:
+    """Return the sum of Black and Scholes's call prices with its gradients."""
+    with sg.Graph():
+        spot, strike, time, width = (sg.placeholder(name, ("n",)) for name in ("spot", "strike", "time", "width"))
+    d1 = (sg.log(spot / strike) + (0.02 + 0.5 * width**2) * time) / (width * sg.sqrt(time))
+    d2 = d1 - width * sg.sqrt(time)
+    price = spot * sg.erfc(d1 * -(0.5**0.5)) / 2 - strike * sg.exp(-0.02 * time) * sg.erfc(d2 * -(0.5**0.5)) / 2
+    leaves = [spot, strike, time, width]
+    return leaves, [sg.sum(price), *sg.gradients(sg.sum(price), leaves)]
 
 
 def value_and_gradient(name: str) -> tuple[list[sg.Expr], list[sg.Expr]]:
@@ -60,7 +72,11 @@ def grows_with(buffer: Buffer, name: str) -> bool:
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_loops_of_value_and_gradient(name: str, golden: Callable[..., None]) -> None:
-    golden(str(plan(name)), "loops")
+    golden(show(plan(name)), "loops")
+
+
+def test_loops_of_option_prices(golden: Callable[..., None]) -> None:
+    golden(show(program(*option_prices())), "loops")
 
 
 def test_logistic_regression_reads_its_data_in_one_loop() -> None:

@@ -384,16 +384,17 @@ class Loop:
 
     def __str__(self) -> str:
         inner = "\n".join("  " + line for statement in self.body for line in str(statement).splitlines())
-        return f"{self._head()}:\n{inner}"
+        return f"{self.head()}:\n{inner}"
 
-    def _head(self) -> str:
+    def head(self) -> str:
+        """Return the line that begins the loop."""
         axis = self.axis
         if isinstance(axis, Block):
-            return f"for rows {axis.name}.. < {axis.size} by {axis.rows}"
+            return f"for rows from {axis.name} of {axis.size}, {axis.rows} at a time"
         head = f"for {axis.name} in rows" if axis.block is not None else f"for {axis.name} < {axis.size}"
         if axis.start != 0:
             head = f"for {axis.start} <= {axis.name} < {axis.size}"
-        return f"{head} in lanes" if self.lanes else head
+        return f"{head}, in lanes" if self.lanes else head
 
 
 Statement: TypeAlias = "Let | Store | Start | Accumulate | Fill | Call | View | Allocate | Free | Multiply | Loop"
@@ -514,9 +515,16 @@ _FIELDS: dict[type, tuple[str, ...]] = {}
 _PLAIN = frozenset({str, int, bool, float, type(None)})
 
 
-def names_read(statement: Statement) -> set[str]:
-    """Return the scalars that a statement mentions, without the one that it defines."""
-    return {part.name for part in parts(statement) if isinstance(part, Name)}
+def mentioned(value: Any) -> list[str]:
+    """Return the scalars that a statement itself reads or combines into; not those inside a loop."""
+    return [] if isinstance(value, Loop) else [part.name for part in parts(value) if isinstance(part, Name)]
+
+
+def fixed_names(program: Program) -> set[str]:
+    """Return the scalars that only a name can stand for: results, and indices that are data."""
+    found = {result.name for result in program.results if isinstance(result, Name)}
+    loads = [part for part in parts(program.body) if isinstance(part, Load | Store)]
+    return found.union(*[mentioned(load.indices) for load in loads])
 
 
 def written(statement: Statement) -> list[Buffer]:

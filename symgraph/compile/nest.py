@@ -76,9 +76,10 @@ class Schedule:
     arrays: set[Step]
     lanes: dict[Step, int | None]
 
-    def loops_of(self, step: Step) -> list[Group]:
+    def loops_of(self, step: Step) -> tuple[Group, ...]:
         """Return the loops that a step runs in, outermost first."""
-        return [group for group in self.paths[step] if group.axis is not None]
+        path = self.paths[step]
+        return path if path[-1].axis is not None else path[:-1]
 
 
 def nest(
@@ -349,6 +350,8 @@ def _ordered(
 
     So what runs over parameters alone is done before the loop over the data begins, which need not be cut for it.
     """
+    if not any(keys[step] for step in members):
+        return list(members)
     number = {step: k for k, step in enumerate(members)}
     host = {step: one for one in members for step in (*before.get(one, ()), one)}
     users: dict[Step, list[Step]] = {}

@@ -12,10 +12,10 @@ import numpy as np
 
 from symgraph.compile import lower as lowering
 from symgraph.compile import native
+from symgraph.compile.bounds import decide_bounds
 from symgraph.compile.build import build as build_loops
 from symgraph.compile.emit import emit
 from symgraph.compile.entry import Entry
-from symgraph.compile.guards import decide_guards
 from symgraph.compile.lifetimes import add_lifetimes
 from symgraph.compile.loops import Buffer
 from symgraph.compile.loops import Program as LoopProgram
@@ -23,7 +23,9 @@ from symgraph.compile.machine.program import given_results
 from symgraph.compile.memory import Memory, plan_memory
 from symgraph.compile.overlap import overlap
 from symgraph.compile.schedule import schedule
+from symgraph.compile.show import show
 from symgraph.compile.stencil import sink_places
+from symgraph.compile.tidy import tidy
 from symgraph.dims import evaluate
 from symgraph.expr import Expr
 from symgraph.options import Options, program_identity, thread_count
@@ -40,7 +42,7 @@ class Compiled:
 
     def __init__(self, program: LoopProgram, options: Options) -> None:
         self.source = emit(program)
-        self.loops = str(program)
+        self.loops = show(program)
         self._constants = [np.array(value) for _, value in program.constants]
         self._program = program
         # A user's own functions are Python that Numba has to compile: such programs are compiled from their text.
@@ -55,7 +57,7 @@ class Compiled:
         if functions:
             self._kernel = native.load(self.source, identity=identity, namespace=functions)
         else:
-            text = f"{self.source}\n{self.loops}"
+            text = f"{self.source}\n{program}"
             self._kernel = native.load_machine(
                 program, text, cache=options.cache, cache_dir=options.cache_dir, identity=identity
             )
@@ -111,7 +113,7 @@ def plan(inputs: Sequence[Expr], outputs: Sequence[Expr], options: Options, name
     lowered = lowering.lower(optimized, given)
     arrays = lowering.materialise(sink_places(lowered, given), given)
     program = add_lifetimes(build_loops(schedule(arrays, given, options.fuse), inputs, arrays, name))
-    return decide_guards(overlap(program)) if options.fuse else program
+    return tidy(decide_bounds(overlap(program))) if options.fuse else program
 
 
 def build(inputs: Sequence[Expr], outputs: Sequence[Expr], options: Options, name: str) -> Compiled:

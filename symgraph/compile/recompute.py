@@ -74,9 +74,9 @@ class _Copier:
             self.touched.update([user, *chain, *(r.step for one in chain for r in one.reads if r.step is not None)])
 
     def _axes_of_reads(self, user: Step, source: Step) -> list[tuple[int, ...] | None]:
-        """Return along which axes a user reads elements; None where it reads anything else."""
+        """Return along which axes a user reads elements; None where it reads anything else, or only sometimes."""
         reads = [r for r in user.reads if r.step is source]
-        if user.opaque or user.rows or any(r.whole for r in reads):
+        if user.opaque or user.rows or any(r.whole or r.guards for r in reads):
             return [None]
         return list(dict.fromkeys(_read_axes(r, user.axes) for r in reads))
 
