@@ -63,12 +63,15 @@ def materialise(outputs: Sequence[Expr], given: set[Expr]) -> list[Expr]:
             whole = len(args) if needs_arrays(node) else 1 if _reads_anywhere(node) else 0
             arrays = [_as_array(arg, given, node.op.name == "matmul") for arg in args[:whole]]
             made[node] = rebuild(node, [*arrays, *args[whole:]])
-    return [
-        copy(made[output])
-        if output in given or is_read_through(made[output]) or made[output].op.name == "reshape"
-        else made[output]
-        for output in outputs
-    ]
+    results: dict[Expr, None] = {}
+    for output in outputs:
+        result = made[output]
+        if output in given or is_read_through(result) or result.op.name == "reshape":
+            result = copy(result)
+        while result in results:  # rewriting has made two outputs one node, and each has an array of its own
+            result = copy(result)
+        results[result] = None
+    return list(results)
 
 
 def needs_arrays(node: Expr) -> bool:

@@ -28,6 +28,9 @@ from symgraph.dims import Size
 COMBINE = {
     "sum": "add", "prod": "multiply", "max": "maximum", "min": "minimum", "any": "logical_or", "all": "logical_and",
 }  # fmt: skip
+FLUSH = 32
+"""After so many vectors a lane's sum is put to the others; NumPy adds up 16 numbers in a row before it pairs them."""
+
 _INDEX_ERROR = 1
 
 
@@ -65,6 +68,65 @@ class Element:
     invalid: Any = None
 
 
+def identity(how: str, dtype: DType) -> Any:
+    """Return the number that an accumulation begins with."""
+    if how in ("max", "min") and dtype.kind in "iu":
+        limits = np.iinfo(dtype.type)  # type: ignore[type-var]
+        return literal(dtype, limits.min if how == "max" else limits.max)
+    if how in ("max", "min"):
+        least, greatest = (False, True) if dtype.kind == "b" else (-np.inf, np.inf)
+        return literal(dtype, least if how == "max" else greatest)
+    return literal(dtype, {"sum": 0, "prod": 1, "any": False, "all": True, "set": 0}[how])
+
+
+class Total:
+    """What all lanes of a loop accumulate into: a vector of partial results, one for each lane.
+
+    Sums of floats are rounded. So that errors do not grow with the length of the loop, each lane's recent sum is
+    added to the sum of all before it from time to time, with the rounding error of that addition kept beside
+    (D. E. Knuth, The Art of Computer Programming 2, section 4.2.2).
+    """
+
+    def __init__(self, builder: Any, cell: Any, dtype: DType, how: str, width: int) -> None:
+        self.cell, self.dtype, self.how = cell, dtype, how
+        self.is_rounded = how == "sum" and dtype.kind == "f"
+        kind = vectors.vector(vectors.value_type(dtype), width)
+        self._nothing = splat(builder, identity(how, dtype), width)
+        self.recent = self._begin(builder, kind)
+        if self.is_rounded:
+            self._before, self._error = self._begin(builder, kind), self._begin(builder, kind)
+
+    def _begin(self, builder: Any, kind: Any) -> Any:
+        cell = cgutils.alloca_once(builder, kind)
+        builder.store(self._nothing, cell)
+        return cell
+
+    def flush(self, builder: Any) -> None:
+        """Add the recent sum to the one of all before."""
+        x, y = builder.load(self._before), builder.load(self.recent)
+        exactly = ("arcp",)  # a flag that says nothing keeps Numba's `contract` away
+        total = builder.fadd(x, y, flags=exactly)
+        other = builder.fsub(total, x, flags=exactly)
+        lost = builder.fadd(
+            builder.fsub(x, builder.fsub(total, other, flags=exactly), flags=exactly),
+            builder.fsub(y, other, flags=exactly),
+            flags=exactly,
+        )
+        # What is infinite has no error: inf - inf would be one.
+        finite = builder.fcmp_ordered("==", builder.fsub(total, total, flags=exactly), self._nothing)
+        lost = builder.select(finite, lost, self._nothing)
+        builder.store(builder.fadd(builder.load(self._error), lost, flags=exactly), self._error)
+        builder.store(total, self._before)
+        builder.store(self._nothing, self.recent)
+
+    def value(self, builder: Any) -> Any:
+        """Return the partial results."""
+        recent = builder.load(self.recent)
+        if not self.is_rounded:
+            return recent
+        return builder.fadd(builder.load(self._before), builder.fadd(builder.load(self._error), recent))
+
+
 @dataclass
 class Scope:
     """What the statements of a function can see.
@@ -84,17 +146,6 @@ class Scope:
     indices: dict[Axis | Block, Any]
     error: Any
     threads: Any
-
-
-def identity(how: str, dtype: DType) -> Any:
-    """Return the number that an accumulation begins with."""
-    if how in ("max", "min") and dtype.kind in "iu":
-        limits = np.iinfo(dtype.type)  # type: ignore[type-var]
-        return literal(dtype, limits.min if how == "max" else limits.max)
-    if how in ("max", "min"):
-        least, greatest = (False, True) if dtype.kind == "b" else (-np.inf, np.inf)
-        return literal(dtype, least if how == "max" else greatest)
-    return literal(dtype, {"sum": 0, "prod": 1, "any": False, "all": True, "set": 0}[how])
 
 
 class Writer:
@@ -571,26 +622,30 @@ class Writer:
     def _in_lanes(self, loop: loops.Loop, start: Any, stop: Any) -> None:
         assert isinstance(loop.axis, Axis)
         builder, width = self.builder, vectors.native_lanes()
-        totals = outer_totals(loop.body)
-        outer_cells = dict(self.scope.cells)
-        for name, (dtype, how) in totals.items():
-            cell = cgutils.alloca_once(builder, vectors.vector(vectors.value_type(dtype), width))
-            builder.store(splat(builder, identity(how, dtype), width), cell)
-            self.scope.cells[name] = cell
+        totals = {
+            name: Total(builder, self.scope.cells[name], dtype, how, width)
+            for name, (dtype, how) in outer_totals(loop.body).items()
+        }
+        self.scope.cells |= {name: total.recent for name, total in totals.items()}
         whole = builder.and_(builder.sub(stop, start), long(-width))
         middle = builder.add(start, builder.select(builder.icmp_signed(">", whole, long(0)), whole, long(0)))
+        sums = [total for total in totals.values() if total.is_rounded]
         with memory.loop(builder, start, middle, width) as (index, _):
             self._body_in_lanes(loop, Lanes(loop.axis, index, width, None, totals), long(width))
+            if sums:
+                done = builder.and_(builder.sub(index, start), long((FLUSH - 1) * width))
+                with builder.if_then(builder.icmp_signed("==", done, long((FLUSH - 1) * width)), likely=False):
+                    for total in sums:
+                        total.flush(builder)
         rest = builder.sub(stop, middle)
         with builder.if_then(builder.icmp_signed(">", rest, long(0))):
             mask = builder.icmp_signed("<", vectors.iota(width), splat(builder, rest, width))
             self._body_in_lanes(loop, Lanes(loop.axis, middle, width, mask, totals), rest)
-        vector_cells = {name: self.scope.cells[name] for name in totals}
-        self.scope.cells.update({name: outer_cells[name] for name in totals})
-        for name, (dtype, how) in totals.items():
-            total = vectors.combined(builder, builder.load(vector_cells[name]), partial(self.combine, how, dtype))
-            cell = self.scope.cells[name]
-            builder.store(self.combine(how, dtype, builder.load(cell), total), cell)
+        for name, total in totals.items():
+            self.scope.cells[name] = total.cell
+            combine = partial(self.combine, total.how, total.dtype)
+            found = vectors.combined(builder, total.value(builder), combine)
+            builder.store(combine(builder.load(total.cell), found), total.cell)
 
     def _body_in_lanes(self, loop: loops.Loop, lanes: Lanes, count: Any) -> None:
         self.scope.indices[loop.axis] = lanes.first
