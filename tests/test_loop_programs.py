@@ -158,3 +158,22 @@ def test_what_is_read_within_bounds_only_is_not_computed_beyond_them() -> None:
         x = sg.placeholder("x", ("n",))
     value = sg.abs(sg.cumulative_sum(x, axis=0))
     check([sg.concat([value, x]), value * sg.sum(value), sg.concat([x, -value])[::-1]], {x: np.linspace(-1, 1, 5)})
+
+
+def test_scratch_of_one_iteration_is_not_indexed_by_the_iteration() -> None:
+    with sg.Graph():
+        x = sg.placeholder("x", ("n", "n"))
+    y = sg.sin(x)
+    outputs = [sg.einsum("ii->i", y), sg.sum(y)]
+    made = program([x], outputs)
+    assert [len(b.shape) for b in made.buffers() if b.role == "scratch"] == [2]
+    check(outputs, {x: np.linspace(-1, 1, 9).reshape(3, 3)})
+
+
+def test_what_is_computed_again_within_what_is_computed_again_comes_first() -> None:
+    with sg.Graph():
+        x = sg.placeholder("x", ("n", "m"))
+    value = sg.sum(sg.prod(x, axis=1) ** 2)
+    (gradient,) = sg.gradients(value, [x])
+    outputs = [value, gradient, *sg.gradients(sg.sum(gradient**2), [x])]
+    check(outputs, {x: np.linspace(0.5, 1.5, 6).reshape(3, 2)})

@@ -94,6 +94,7 @@ def nest(
         results: The steps whose values are handed back.
         fuse: Whether loops are shared; otherwise every step has loops of its own.
     """
+    _mark_shared(steps)
     groups = _group(steps, frozenset(), lambda step: None, fuse)
     done: list[Group] = []
     for group in groups:
@@ -197,11 +198,7 @@ def _group(
     """Group steps into the loops of one level, in order."""
     ranks = rank(members, bound)
     keys = {step: _key(step, bound, ranks, lane_of, first) for step in members}
-    before = {
-        host: [one for one in host.before if one in keys and _follows(one, keys[host])]
-        for host in members
-        if host.before
-    }
+    before = {host: _attached(host, keys) for host in members if host.before}
     along = {step for steps in before.values() for step in steps}
     keys |= {step: keys[host] for host, steps in before.items() for step in steps}
     members = [step for step in members if step not in along]
@@ -264,10 +261,33 @@ def _needs(step: Step, before: Mapping[Step, Sequence[Step]]) -> Iterator[Need]:
                 yield Need(one, operand)
 
 
+def _attached(host: Step, keys: Mapping[Step, Key | None]) -> list[Step]:
+    """Return what is computed again just before a step in its loops, and not already outside of them."""
+    found: list[Step] = []
+    outside: list[Step] = []
+    for step in reversed(host.before):
+        is_needed_outside = any(operand.step is step for other in outside for operand in other.reads)
+        inside = step in keys and _follows(step, keys[host]) and not is_needed_outside
+        (found if inside else outside).append(step)
+    return found[::-1]
+
+
 def _follows(step: Step, key: Key | None) -> bool:
     """Tell whether what is computed again for a user follows it into a loop; it need not where it is the same in
     all iterations and costs more than to count."""
-    return key is None or key[0] in step.axes or is_index(step)
+    return key is None or key[0] in step.axes or (is_index(step) and not step.shared)
+
+
+def _mark_shared(steps: Sequence[Step]) -> None:
+    """Note which of the steps that are computed again have users besides the one that they are computed again for."""
+    host = {one: step for step in steps for one in step.before}
+    for one in host:
+        one.shared = False
+    for step in steps:
+        for operand in step.reads:
+            source = operand.step
+            if source in host and host[source] is not step and host.get(step) is not host[source]:
+                source.shared = True
 
 
 def _delay(
@@ -380,14 +400,12 @@ def _ordered(
 
 def _ready(source: Step, step: Step, operand: Read, axis: int) -> bool:
     """Tell whether a source's element is ready in the iteration of a loop over an axis in which it is read."""
-    for place, index in zip(source.places, operand.indices, strict=True):
+    along = [index.axis is not None and step.axes[index.axis] == axis for index in operand.indices]
+    if sum(along) > 1:
+        return False  # A diagonal: scratch of one iteration would be indexed by the iteration.
+    for place, index, is_along in zip(source.places, operand.indices, along, strict=True):
         if place is not None and source.axes[place] == axis:
-            return (
-                index.is_aligned
-                and index.axis is not None
-                and step.axes[index.axis] == axis
-                and place not in source.reduced
-            )
+            return is_along and index.is_aligned and place not in source.reduced
     return False
 
 

@@ -5,7 +5,7 @@ A step that is copied for a later user stands just before it, in whichever loops
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from symgraph.compile.lanes import is_cheap, is_index
@@ -64,7 +64,8 @@ class _Copier:
         for (user, axes), chain in zip(wanted, chains, strict=True):
             assert chain is not None
             assert axes is not None
-            key = (self.schedule.paths[user][nearest], axes)
+            # What follows its user into every loop has that one user; repetitions in one loop are merged later.
+            key = (user if is_index(step) else self.schedule.paths[user][nearest], axes)
             if key not in made:
                 made[key] = self._insert(chain, user)
             user.reads = [
@@ -153,18 +154,45 @@ def _read_axes(operand: Read, axes: Sequence[int]) -> tuple[int, ...] | None:
     return tuple(found[k] for k in range(len(source.axes)))
 
 
-def _alive(steps: list[Step], hosts: dict[Step, Step], results: set[Step]) -> list[Step]:
-    """Return the steps that results need, with copies before their users."""
+def _alive(steps: list[Step], copies: Iterable[Step], results: set[Step]) -> list[Step]:
+    """Return the steps that results need, with copies before their users.
+
+    A copy stands before the first of its users, in the order in which they run by now: so what stands together
+    never waits for itself.
+    """
+    users: dict[Step, list[Step]] = {}
     alive: set[Step] = set()
     pending = list(results)
     while pending:
         step = pending.pop()
         if step not in alive:
             alive.add(step)
-            pending += [r.step for r in step.reads if r.step is not None]
-    found: list[Step] = []
+            for operand in step.reads:
+                if operand.step is not None:
+                    users.setdefault(operand.step, []).append(step)
+                    pending.append(operand.step)
+    number = {step: k for k, step in enumerate(steps)}
+    again = {step: None for step in copies if step in alive}
+    first: dict[Step, Step] = {}
+    ordered = _operands_first(again, users)
+    for step in reversed(ordered):
+        first[step] = min((first.get(user, user) for user in users[step]), key=number.__getitem__)
     for step in steps:
-        step.before = [one for one in step.before if one in alive]
-        if step in alive and step not in hosts:
-            found += [*step.before, step]
-    return found
+        step.before = []
+    for step in ordered:
+        step.before = []
+        first[step].before.append(step)
+    return [one for step in steps if step in alive and step not in again for one in (*step.before, step)]
+
+
+def _operands_first(steps: Mapping[Step, None], users: Mapping[Step, Sequence[Step]]) -> list[Step]:
+    """Return copies in an order in which each comes after those that it reads."""
+    waits = {step: sum(r.step in steps for r in step.reads) for step in steps}
+    ready = [step for step, count in waits.items() if not count]
+    for step in ready:
+        for user in users[step]:
+            if user in waits:
+                waits[user] -= 1
+                if not waits[user]:
+                    ready.append(user)
+    return ready

@@ -83,6 +83,7 @@ class Step:
             first; the others are those of ``left[0, 2] @ right[2, 1]``.
         axes: The global axis of each iteration axis (found by unification).
         before: What is computed again for this step, just before it.
+        shared: For what is computed again, whether more steps use it than the one it is computed again for.
     """
 
     node: Expr
@@ -94,6 +95,7 @@ class Step:
     rows: tuple[int, ...] = ()
     axes: list[int] = field(default_factory=list)
     before: list[Step] = field(default_factory=list)
+    shared: bool = False
 
     @property
     def is_scatter(self) -> bool:
