@@ -238,7 +238,8 @@ def _group(
         for one in (*before.get(step, ()), step):
             place[one] = found
     if fuse and len(places) > 2:
-        _delay(order, before, place, lambda step: keys[step] is None or step.is_scatter or step in before, together)
+        stays = before.keys() | {one for attached in before.values() for one in attached}
+        _delay(order, before, place, lambda step: keys[step] is None or step.is_scatter or step in stays, together)
     groups = [Group(None, []) if key is None else Group(key[0], [], key[1]) for key in places]
     for step in order:
         groups[place[step]].steps += [*before.get(step, ()), step]
@@ -319,8 +320,8 @@ def _delay(
                 and not is_fixed(one)
                 and all(n.step in moved or place[n.step] > target or together(n) for n in users[one])
             )
-            for operand in one.reads if possible else ():
-                source = operand.step
+            for need in _needs(one, before) if possible else ():
+                source = need.operand.step
                 if source is None or place.get(source) != here or source in moved:
                     continue
                 others = [place[n.step] for n in users[source] if n.step not in moved]
