@@ -23,7 +23,7 @@ from symgraph.compile.machine.frame import WIDEST, mentioned
 from symgraph.compile.machine.memory import Scratch
 from symgraph.compile.machine.straight import Stretch, stretches, write_stretch
 from symgraph.compile.machine.vectors import LONG, element_type, long
-from symgraph.compile.machine.writer import Scope, Writer
+from symgraph.compile.machine.writer import NEGATIVE_POWER, Scope, Writer
 
 NAME = "symgraph_program"
 
@@ -163,13 +163,16 @@ class _Native:
     def _raise(self) -> None:
         builder, error = self.builder, self.scope.error
         indexes = any(isinstance(part, loops.Wrapped) for s in self.program.body for part in loops.parts(s))
-        calls = any(isinstance(s, loops.Call) for s in loops.walk(self.program.body))
+        errors = {library.NO_MEMORY: library.ERRORS[library.NO_MEMORY]}
+        if any(isinstance(s, loops.Let) and s.operation == "power" for s in loops.walk(self.program.body)):
+            errors[NEGATIVE_POWER] = (ValueError, "Integers to negative integer powers are not allowed.")
+        if any(isinstance(s, loops.Call) for s in loops.walk(self.program.body)):
+            errors |= library.ERRORS
         code = builder.load(error)
         with builder.if_then(builder.icmp_signed("!=", code, long(0)), likely=False):
-            for number, (exception, message) in library.ERRORS.items():
-                if calls or number == library.NO_MEMORY:
-                    with builder.if_then(builder.icmp_signed("==", code, long(number))):
-                        self.context.call_conv.return_user_exc(builder, exception, (message,))
+            for number, (exception, message) in errors.items():
+                with builder.if_then(builder.icmp_signed("==", code, long(number))):
+                    self.context.call_conv.return_user_exc(builder, exception, (message,))
             if not indexes:
                 return
             index, size = (builder.load(builder.gep(error, [long(i)])) for i in (1, 2))

@@ -31,7 +31,7 @@ COMBINE = {
 FLUSH = 32
 """After so many vectors a lane's sum is put to the others; NumPy adds up 16 numbers in a row before it pairs them."""
 
-_INDEX_ERROR = 1
+_INDEX_ERROR, NEGATIVE_POWER = 1, 2
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,14 @@ class Writer:
         """Return the result of an elementwise operation; a vector where one of the operands is."""
         width = max(vectors.width_of(v) for v in values)
         spread = [splat(self.builder, v, width) for v in values]
-        return emit_element(self.context, self.builder, operation, dtype, spread, attributes)
+        return emit_element(self.context, self.builder, operation, dtype, spread, attributes, fail=self._fail_in_power)
+
+    def _fail_in_power(self, builder: Any, wrong: Any) -> None:
+        """Note an integer to a negative power, which is no integer."""
+        if self.lanes is not None and self.lanes.mask is not None and vectors.width_of(wrong) > 1:
+            wrong = builder.and_(wrong, self.lanes.mask)
+        with builder.if_then(vectors.any_of(builder, wrong), likely=False):
+            report(builder, self.scope.error, long(NEGATIVE_POWER), long(0), long(0))
 
     def cast(self, value: Any, before: DType, after: DType) -> Any:
         """Return a number in another dtype."""
