@@ -17,6 +17,9 @@ from symgraph.compile.kernels.lanes import rounded
 BIT, BYTE, INT, LONG = ir.IntType(1), ir.IntType(8), ir.IntType(32), ir.IntType(64)
 DType = np.dtype[np.generic]
 
+GROUP = 8
+"""So many vectors are summed up together; the least number of lanes."""
+
 
 def native_lanes() -> int:
     """Return how many iterations run side by side: four vector registers of float64."""
@@ -90,9 +93,11 @@ def iota(width: int, kind: Any = LONG) -> Any:
     return ir.Constant(ir.VectorType(kind, width), [ir.Constant(kind, i) for i in range(width)])
 
 
-def _choose(builder: Any, value: Any, places: list[int]) -> Any:
+def _choose(builder: Any, value: Any, places: list[int], more: Any = None) -> Any:
+    """Return elements of a vector, or of two, those of the second counted on."""
     kind = ir.VectorType(INT, len(places))
-    return builder.shuffle_vector(value, value, ir.Constant(kind, [ir.Constant(INT, p) for p in places]))
+    mask = ir.Constant(kind, [ir.Constant(INT, p) for p in places])
+    return builder.shuffle_vector(value, value if more is None else more, mask)
 
 
 def reversed_elements(builder: Any, value: Any) -> Any:
@@ -102,13 +107,39 @@ def reversed_elements(builder: Any, value: Any) -> Any:
 
 def combined(builder: Any, value: Any, combine: Callable[[Any, Any], Any]) -> Any:
     """Return all elements of a vector combined pairwise, always in the same order."""
-    width = width_of(value)
-    while width > 2:
-        width //= 2
-        low = _choose(builder, value, list(range(width)))
-        high = _choose(builder, value, list(range(width, 2 * width)))
-        value = combine(low, high)
-    return value if width == 1 else combine(*(builder.extract_element(value, ir.Constant(INT, i)) for i in (0, 1)))
+    value = folded(builder, value, 2, combine)
+    if width_of(value) == 1:
+        return value
+    return combine(*(builder.extract_element(value, ir.Constant(INT, i)) for i in (0, 1)))
+
+
+def folded(builder: Any, value: Any, width: int, combine: Callable[[Any, Any], Any]) -> Any:
+    """Return a vector of fewer elements, each combined of several."""
+    while width_of(value) > width:
+        half = width_of(value) // 2
+        value = combine(
+            _choose(builder, value, list(range(half))), _choose(builder, value, list(range(half, 2 * half)))
+        )
+    return value
+
+
+def sums(builder: Any, values: list[Any], combine: Callable[[Any, Any], Any]) -> Any:
+    """Return the vector of the totals of as many vectors as each has elements, a power of two.
+
+    Side by side this takes a third of the instructions of one after the other: each step adds halves of two vectors.
+    """
+    count = stride = len(values)
+    while len(values) > 1:
+        # Blocks of 2 * stride elements: the first half sums up elements of x, the second elements of y.
+        stride //= 2
+        half = len(values) // 2
+        starts = [p // (2 * stride) * 2 * stride + p % stride + (p // stride % 2) * count for p in range(count)]
+        after = [p + stride for p in starts]
+        values = [
+            combine(_choose(builder, x, starts, y), _choose(builder, x, after, y))
+            for x, y in zip(values[:half], values[half:], strict=True)
+        ]
+    return values[0]
 
 
 def any_of(builder: Any, mask: Any) -> Any:

@@ -621,10 +621,71 @@ class Writer:
         if loop.lanes:
             self._in_lanes(loop, start, stop)
             return
+        if targets := self._side_by_side(loop):
+            start = self._in_groups(loop, targets, start, stop)
         step = loop.axis.rows if isinstance(loop.axis, Block) else 1
         with memory.loop(self.builder, start, stop, step) as (index, _):
             self.scope.indices[loop.axis] = index
             self.write(loop.body)
+
+    def _side_by_side(self, loop: loops.Loop) -> list[loops.Accumulate]:
+        """Return the statements by which all lanes meet in one element after the other of an array."""
+        if self.lanes is None:
+            return []
+        found = [s for s in loop.body if isinstance(s, loops.Accumulate) and self._meets(s, loop.axis)]
+        simple = all(isinstance(s, loops.Let | loops.Store | loops.Accumulate) for s in loop.body)
+        targets = [s.target.buffer for s in found if isinstance(s.target, Load)]
+        uses = [part for s in loop.body for part in loops.parts(s) if isinstance(part, Buffer)]
+        return found if simple and all(uses.count(buffer) == 1 for buffer in targets) else []
+
+    def _meets(self, statement: loops.Accumulate, axis: Axis | Block) -> bool:
+        assert self.lanes is not None
+        target = statement.target
+        if not isinstance(target, Load) or statement.how != "sum" or target.dtype.kind != "f":
+            return False
+        *outer, last = target.indices or (None,)
+        if self.scope.memories[target.buffer].lanes > 1 or not isinstance(last, Affine) or last.axis is not axis:
+            return False
+        is_next = (last.step, last.divisor, last.block) == (1, 1, None)
+        return is_next and all(isinstance(i, Affine) and i.axis not in (axis, self.lanes.axis) for i in outer)
+
+    def _in_groups(self, loop: loops.Loop, targets: Sequence[loops.Accumulate], start: Any, stop: Any) -> Any:
+        """Write a loop for groups of elements in which all lanes meet, and return where the last group ends.
+
+        The totals of several elements together cost a third of what they cost one by one.
+        """
+        builder, group = self.builder, vectors.GROUP
+        whole = builder.and_(builder.sub(stop, start), long(-group))
+        middle = builder.add(start, builder.select(builder.icmp_signed(">", whole, long(0)), whole, long(0)))
+        with memory.loop(builder, start, middle, group) as (index, _):
+            found: dict[int, list[Any]] = {id(target): [] for target in targets}
+            for number in range(group):
+                self.scope.indices[loop.axis] = plus(builder, index, long(number))
+                for statement in loop.body:
+                    if id(statement) in found:
+                        assert isinstance(statement, loops.Accumulate)
+                        found[id(statement)].append(self._contribution(statement))
+                    else:
+                        self.write([statement])
+            self.scope.indices[loop.axis] = index
+            for statement in targets:
+                assert isinstance(statement.target, Load)
+                dtype, place = statement.target.dtype, self.scope.memories[statement.target.buffer]
+                combine = partial(self.combine, statement.how, dtype)
+                first = self._locate(place, statement.target.indices).offset
+                address = builder.gep(place.pointer, [first])
+                old = vectors.load_vector(builder, address, group, None)
+                new = combine(old, vectors.sums(builder, found[id(statement)], combine))
+                vectors.store_vector(builder, new, address, None)
+        return middle
+
+    def _contribution(self, statement: loops.Accumulate) -> Any:
+        """Return what the lanes add to an element."""
+        assert self.lanes is not None
+        value = self.cast(self.operand(statement.operand), statement.operand.dtype, statement.target.dtype)
+        dtype, how = statement.target.dtype, statement.how
+        value = self._masked(splat(self.builder, value, self.lanes.width), how, dtype)
+        return vectors.folded(self.builder, value, vectors.GROUP, partial(self.combine, how, dtype))
 
     def _in_lanes(self, loop: loops.Loop, start: Any, stop: Any) -> None:
         assert isinstance(loop.axis, Axis)
