@@ -17,7 +17,7 @@ from symgraph.compile.build import build as build_loops
 from symgraph.compile.emit import emit
 from symgraph.compile.entry import Entry
 from symgraph.compile.lifetimes import add_lifetimes
-from symgraph.compile.loops import Buffer
+from symgraph.compile.loops import Buffer, Loop
 from symgraph.compile.loops import Program as LoopProgram
 from symgraph.compile.machine.program import given_results
 from symgraph.compile.memory import Memory, plan_memory
@@ -113,7 +113,9 @@ def plan(inputs: Sequence[Expr], outputs: Sequence[Expr], options: Options, name
     lowered = lowering.lower(optimized, given)
     arrays = lowering.materialise(sink_places(lowered, given), given)
     program = add_lifetimes(build_loops(schedule(arrays, given, options.fuse), inputs, arrays, name))
-    return tidy(decide_bounds(overlap(program))) if options.fuse else program
+    # Straight-line code comes without repetitions from a graph; only loops that are joined make some.
+    has_loops = any(isinstance(statement, Loop) for statement in program.body)
+    return tidy(decide_bounds(overlap(program))) if options.fuse and has_loops else program
 
 
 def build(inputs: Sequence[Expr], outputs: Sequence[Expr], options: Options, name: str) -> Compiled:

@@ -9,12 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import llvmlite.binding
 import numpy as np
 from llvmlite import ir
 
 BOOLEAN = ir.IntType(1)
-_HAS_SPLAT = llvmlite.binding.llvm_version_info >= (19,)
 _TYPES = {"f8": ir.DoubleType(), "f4": ir.FloatType(), "b1": BOOLEAN}
 
 
@@ -51,9 +49,7 @@ def constant(kind: Any, number: float | int) -> Any:
     element = element_of(kind)
     if isinstance(element, ir.IntType):
         number = int(number) % 2**element.width
-    if isinstance(kind, ir.VectorType) and _HAS_SPLAT:
-        return _Splat(kind, number)
-    return ir.Constant(kind, number)
+    return _Splat(kind, number) if isinstance(kind, ir.VectorType) else ir.Constant(kind, number)
 
 
 def suffix(kind: Any) -> str:
@@ -91,7 +87,7 @@ def any_lane(builder: Any, condition: Any) -> Any:
 
 def section(builder: Any, vector: Any, start: int, count: int) -> Any:
     """Return some neighbouring elements of a vector."""
-    return _shuffled(builder, vector, ir.Constant(vector.type, ir.Undefined), range(start, start + count))
+    return shuffled(builder, vector, vector, range(start, start + count))
 
 
 def joined(builder: Any, vectors: Sequence[Any]) -> Any:
@@ -99,12 +95,13 @@ def joined(builder: Any, vectors: Sequence[Any]) -> Any:
     vectors = list(vectors)
     while len(vectors) > 1:
         vectors = [
-            _shuffled(builder, first, second, range(2 * first.type.count))
+            shuffled(builder, first, second, range(2 * first.type.count))
             for first, second in zip(vectors[::2], vectors[1::2], strict=True)
         ]
     return vectors[0]
 
 
-def _shuffled(builder: Any, first: Any, second: Any, chosen: range) -> Any:
+def shuffled(builder: Any, first: Any, second: Any, chosen: Sequence[int]) -> Any:
+    """Return elements of two vectors, those of the second counted on."""
     mask = ir.Constant(ir.VectorType(ir.IntType(32), len(chosen)), list(chosen))
     return builder.shuffle_vector(first, second, mask)

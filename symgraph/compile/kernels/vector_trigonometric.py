@@ -141,7 +141,8 @@ def sine_in_single(t: Lane) -> Lane:
 
 def flipped(x: Lane, shifted: Lane) -> Lane:
     """Return x with its sign changed where the integer in the low bits is odd."""
-    return (x.bits() ^ (shifted.bits() << (x.format.bits.width - 1))).number()
+    sign: Lane = shifted.bits() << (x.format.bits.width - 1)
+    return (x.bits() ^ sign).number()
 
 
 def _wave(x: Lane, shift: float) -> Lane:

@@ -15,6 +15,7 @@ from llvmlite import ir
 from numba.core import cgutils
 
 from symgraph.compile import loops
+from symgraph.compile.kernels.instructions import llvm_type
 from symgraph.compile.loops import Accumulate, Affine, Axis, Block, Buffer, Load, Loop
 from symgraph.compile.machine import library, memory, vectors
 from symgraph.compile.machine.cost import CHUNK, cost
@@ -64,10 +65,7 @@ def write_outermost(writer: Writer, loop: Loop, failed: Callable[[], None]) -> N
     chunks = long(1) if in_order else _chunks(writer, loop, shared, builder.sub(stop, start))
     for key, value in (("chunks", chunks), ("start", start), ("stop", stop)):
         frame.add(key, value)
-    totals = {
-        name: memory.stack(builder, vectors.value_type(dtype), MOST_CHUNKS)
-        for name, (dtype, _) in shared.totals.items()
-    }
+    totals = {name: memory.stack(builder, llvm_type(dtype), MOST_CHUNKS) for name, (dtype, _) in shared.totals.items()}
     for name, row in totals.items():
         frame.add(("total", name), row)
     copies, scratch = _copies(writer, shared, chunks, failed)
@@ -140,7 +138,7 @@ def _task(writer: Writer, loop: Loop, frame: Frame, shared: _Shared) -> Any:
         with builder.if_then(has_copies):
             inside.fill(place.pointer, nothing, place.count(builder))
     for name, (dtype, how) in shared.totals.items():
-        scope.cells[name] = cgutils.alloca_once(builder, vectors.value_type(dtype))
+        scope.cells[name] = cgutils.alloca_once(builder, llvm_type(dtype))
         builder.store(identity(how, dtype), scope.cells[name])
 
     def failed() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
+from symgraph.compile.kernels.instructions import llvm_type, suffix
 from symgraph.compile.machine import blas
 from symgraph.compile.machine.language import (
     SHORT,
@@ -28,7 +29,7 @@ from symgraph.compile.machine.language import (
 )
 from symgraph.compile.machine.products import transpose
 from symgraph.compile.machine.sharing import piece, pieces_along, share
-from symgraph.compile.machine.vectors import BIT, BYTE, INT, LONG, DType, intrinsic, suffix, value_type
+from symgraph.compile.machine.vectors import BIT, BYTE, INT, LONG, DType, intrinsic
 
 NOT_POSITIVE, SINGULAR, NO_MEMORY, TOO_MANY = -1, -2, -3, -4
 _GREATEST = 2**31 - 1  # LAPACK counts in C's integers
@@ -162,7 +163,7 @@ def logabsdet(module: Any, dtype: DType) -> Any:
     """Return the function ``(result, x, batch, n) -> status``."""
 
     def write(builder: Any, result: Array, x: Array, batch: Number, n: Number) -> None:
-        kind = value_type(dtype)
+        kind = llvm_type(dtype)
         log, size = (intrinsic(module, f"llvm.{name}.{suffix(kind)}", kind, [kind]) for name in ("log", "fabs"))
 
         def of_one(i: Number, factors: Array, pivots: Array) -> None:

@@ -13,8 +13,9 @@ from typing import Any
 
 from llvmlite import ir
 
+from symgraph.compile.kernels.instructions import llvm_type
 from symgraph.compile.machine import vectors
-from symgraph.compile.machine.vectors import BYTE, LONG, DType, element_type, intrinsic, long, value_type
+from symgraph.compile.machine.vectors import BYTE, LONG, DType, element_type, intrinsic, long
 
 # LLVM would keep to 256 bits on processors with AVX-512. llvmlite's own `add` knows no attributes with values.
 _WIDEST = '"prefer-vector-width"="512"'
@@ -202,12 +203,12 @@ def _argument(argument: Any, kind: Any) -> Any:
 
 def zero(dtype: DType) -> Any:
     """Return the number 0."""
-    return ir.Constant(value_type(dtype), 0)
+    return ir.Constant(llvm_type(dtype), 0)
 
 
 def one(dtype: DType) -> Any:
     """Return the number 1."""
-    return ir.Constant(value_type(dtype), 1)
+    return ir.Constant(llvm_type(dtype), 1)
 
 
 def fill_with_zeros(target: Array, count: Number) -> None:

@@ -14,19 +14,18 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
+from symgraph.compile.kernels.instructions import any_lane, suffix
 from symgraph.compile.machine import vectors
 from symgraph.compile.machine.language import SHORT, Array, Number, counted, function, invoke, one
 from symgraph.compile.machine.vectors import (
     BIT,
     LONG,
     DType,
-    any_of,
     combined,
     intrinsic,
     iota,
     long,
     splat,
-    suffix,
 )
 
 _VOID = ir.VoidType()
@@ -232,7 +231,7 @@ class _Search:
             further = builder.select(self._beyond(builder, met, held), met, held)
             i.carry(further, builder.or_(i.values[1], self._is_nan(builder, met)))
         extreme = combined(builder, i.values[0], lambda a, b: builder.select(self._beyond(builder, b, a), b, a))
-        return extreme, any_of(builder, i.values[1])
+        return extreme, any_lane(builder, i.values[1])
 
     def _find(
         self, builder: Any, x: Array, start: Number, stop: Number, extreme: Any, unordered: Any, place: Any

@@ -13,9 +13,10 @@ from typing import Any
 from llvmlite import ir
 
 from symgraph.compile import loops
+from symgraph.compile.kernels.instructions import llvm_type
 from symgraph.compile.kernels.lanes import keep_calls
 from symgraph.compile.loops import Let, Statement
-from symgraph.compile.machine import memory, vectors
+from symgraph.compile.machine import memory
 from symgraph.compile.machine.frame import Frame, mentioned, new_function, writer_inside
 from symgraph.compile.machine.threads import POINTER
 from symgraph.compile.machine.vectors import long
@@ -74,7 +75,7 @@ def write_stretch(writer: Writer, stretch: Stretch, wanted: set[str], failed: Ca
     address = frame.address()
 
     def cell(builder: Any, row: Any, name: str) -> Any:
-        kind = vectors.value_type(made[name])
+        kind = llvm_type(made[name])
         return builder.bitcast(builder.gep(row, [long(8 * cells[name])]), kind.as_pointer())
 
     for piece, found in zip(stretch.pieces, read, strict=True):

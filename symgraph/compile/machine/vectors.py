@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from llvmlite import binding, ir
 
+from symgraph.compile.kernels.instructions import constant, llvm_type, shuffled, suffix
 from symgraph.compile.kernels.lanes import rounded
 
 BIT, BYTE, INT, LONG = ir.IntType(1), ir.IntType(8), ir.IntType(32), ir.IntType(64)
@@ -28,16 +29,9 @@ def native_lanes() -> int:
     return 4 * bits // 64
 
 
-def value_type(dtype: DType) -> Any:
-    """Return the LLVM type of a number that is computed with."""
-    if dtype.kind == "f":
-        return ir.DoubleType() if dtype.itemsize == 8 else ir.FloatType()
-    return BIT if dtype.kind == "b" else ir.IntType(8 * dtype.itemsize)
-
-
 def element_type(dtype: DType) -> Any:
     """Return the LLVM type of a number in memory."""
-    return BYTE if dtype.kind == "b" else value_type(dtype)
+    return BYTE if dtype.kind == "b" else llvm_type(dtype)
 
 
 def width_of(value: Any) -> int:
@@ -52,23 +46,11 @@ def vector(kind: Any, width: int) -> Any:
 
 def literal(dtype: DType, value: Any) -> Any:
     """Return a number as an LLVM constant."""
-    kind = value_type(dtype)
+    kind = llvm_type(dtype)
     if dtype.kind == "f":
         number = float(value)
         return ir.Constant(kind, rounded(number, kind) if math.isfinite(number) else number)
     return ir.Constant(kind, int(value) % 2**kind.width)
-
-
-class _Text(ir.FormattedConstant):  # type: ignore[misc]
-    """A constant as LLVM writes it: a vector of equal elements takes one line for all, not one for each."""
-
-    def __init__(self, kind: Any, text: str) -> None:
-        self.type, self.constant = kind, text
-
-
-def zeros(kind: Any) -> Any:
-    """Return the zero of a type, also of vectors."""
-    return _Text(kind, "zeroinitializer")
 
 
 def long(value: int) -> Any:
@@ -82,10 +64,9 @@ def splat(builder: Any, value: Any, width: int) -> Any:
         return value
     kind = ir.VectorType(value.type, width)
     if isinstance(value, ir.Constant):
-        return _Text(kind, f"splat ({value.type} {value.get_reference()})")
-    nothing = _Text(kind, "poison")
-    first = builder.insert_element(nothing, value, ir.Constant(INT, 0))
-    return builder.shuffle_vector(first, nothing, ir.Constant(ir.VectorType(INT, width), [ir.Constant(INT, 0)] * width))
+        return constant(kind, value.constant)
+    first = builder.insert_element(constant(kind, 0), value, ir.Constant(INT, 0))
+    return shuffled(builder, first, first, [0] * width)
 
 
 def iota(width: int, kind: Any = LONG) -> Any:
@@ -93,16 +74,9 @@ def iota(width: int, kind: Any = LONG) -> Any:
     return ir.Constant(ir.VectorType(kind, width), [ir.Constant(kind, i) for i in range(width)])
 
 
-def _choose(builder: Any, value: Any, places: list[int], more: Any = None) -> Any:
-    """Return elements of a vector, or of two, those of the second counted on."""
-    kind = ir.VectorType(INT, len(places))
-    mask = ir.Constant(kind, [ir.Constant(INT, p) for p in places])
-    return builder.shuffle_vector(value, value if more is None else more, mask)
-
-
 def reversed_elements(builder: Any, value: Any) -> Any:
     """Return the elements in opposite order."""
-    return _choose(builder, value, list(reversed(range(value.type.count))))
+    return shuffled(builder, value, value, range(value.type.count)[::-1])
 
 
 def combined(builder: Any, value: Any, combine: Callable[[Any, Any], Any]) -> Any:
@@ -118,7 +92,7 @@ def folded(builder: Any, value: Any, width: int, combine: Callable[[Any, Any], A
     while width_of(value) > width:
         half = width_of(value) // 2
         value = combine(
-            _choose(builder, value, list(range(half))), _choose(builder, value, list(range(half, 2 * half)))
+            shuffled(builder, value, value, range(half)), shuffled(builder, value, value, range(half, 2 * half))
         )
     return value
 
@@ -136,31 +110,16 @@ def sums(builder: Any, values: list[Any], combine: Callable[[Any, Any], Any]) ->
         starts = [p // (2 * stride) * 2 * stride + p % stride + (p // stride % 2) * count for p in range(count)]
         after = [p + stride for p in starts]
         values = [
-            combine(_choose(builder, x, starts, y), _choose(builder, x, after, y))
+            combine(shuffled(builder, x, y, starts), shuffled(builder, x, y, after))
             for x, y in zip(values[:half], values[half:], strict=True)
         ]
     return values[0]
-
-
-def any_of(builder: Any, mask: Any) -> Any:
-    """Return whether any element is true."""
-    if width_of(mask) == 1:
-        return mask
-    bits = builder.bitcast(mask, ir.IntType(mask.type.count))
-    return builder.icmp_unsigned("!=", bits, ir.Constant(bits.type, 0))
 
 
 def intrinsic(module: Any, name: str, result: Any, operands: list[Any]) -> Any:
     """Return an LLVM function by its full name, declared once."""
     found = module.globals.get(name)
     return found or ir.Function(module, ir.FunctionType(result, operands), name)
-
-
-def suffix(kind: Any) -> str:
-    """Return how LLVM names a type in an intrinsic's name."""
-    if isinstance(kind, ir.VectorType):
-        return f"v{kind.count}{suffix(kind.element)}"
-    return f"i{kind.width}" if isinstance(kind, ir.IntType) else {"double": "f64", "float": "f32"}[str(kind)]
 
 
 def load_vector(builder: Any, pointer: Any, width: int, mask: Any, otherwise: Any = None) -> Any:
@@ -223,4 +182,4 @@ def _bytes(pointer: Any) -> int:
 
 
 def _or_zero(kind: Any, otherwise: Any) -> Any:
-    return zeros(kind) if otherwise is None else otherwise
+    return constant(kind, 0) if otherwise is None else otherwise

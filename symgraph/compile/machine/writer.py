@@ -19,6 +19,7 @@ from numba.core import cgutils
 
 from symgraph.compile import loops
 from symgraph.compile.kernels.elements import emit_cast, emit_element
+from symgraph.compile.kernels.instructions import any_lane, llvm_type
 from symgraph.compile.loops import Affine, Axis, Block, Buffer, Load, Name, Operand, Statement
 from symgraph.compile.machine import library, memory, vectors
 from symgraph.compile.machine.memory import Memory, plus, times
@@ -90,7 +91,7 @@ class Total:
     def __init__(self, builder: Any, cell: Any, dtype: DType, how: str, width: int) -> None:
         self.cell, self.dtype, self.how = cell, dtype, how
         self.is_rounded = how == "sum" and dtype.kind == "f"
-        kind = vectors.vector(vectors.value_type(dtype), width)
+        kind = vectors.vector(llvm_type(dtype), width)
         self._nothing = splat(builder, identity(how, dtype), width)
         self.recent = self._begin(builder, kind)
         if self.is_rounded:
@@ -203,7 +204,7 @@ class Writer:
         """Note an integer to a negative power, which is no integer."""
         if self.lanes is not None and self.lanes.mask is not None and vectors.width_of(wrong) > 1:
             wrong = builder.and_(wrong, self.lanes.mask)
-        with builder.if_then(vectors.any_of(builder, wrong), likely=False):
+        with builder.if_then(any_lane(builder, wrong), likely=False):
             report(builder, self.scope.error, long(NEGATIVE_POWER), long(0), long(0))
 
     def cast(self, value: Any, before: DType, after: DType) -> Any:
@@ -222,7 +223,7 @@ class Writer:
 
     def _start(self, name: str, dtype: DType, how: str) -> None:
         width = 1 if self.lanes is None else self.lanes.width
-        kind = vectors.vector(vectors.value_type(dtype), width)
+        kind = vectors.vector(llvm_type(dtype), width)
         cell = cgutils.alloca_once(self.builder, kind)
         self.builder.store(splat(self.builder, identity(how, dtype), width), cell)
         self.scope.cells[name] = cell
@@ -475,7 +476,7 @@ class Writer:
         bad = builder.icmp_unsigned(">=", place, count)
         if self.lanes is not None and self.lanes.mask is not None and width > 1:
             bad = builder.and_(bad, self.lanes.mask)
-        with builder.if_then(vectors.any_of(builder, bad), likely=False):
+        with builder.if_then(any_lane(builder, bad), likely=False):
             self._note(value, bad, size)
         return builder.select(bad, nought, place), bad
 
