@@ -18,6 +18,8 @@ from symgraph.compile.kernels.lanes import rounded
 BIT, BYTE, INT, LONG = ir.IntType(1), ir.IntType(8), ir.IntType(32), ir.IntType(64)
 DType = np.dtype[np.generic]
 
+CACHE_LINE = 64
+
 GROUP = 8
 """So many vectors are summed up together; the least number of lanes."""
 
@@ -133,6 +135,12 @@ def load_vector(builder: Any, pointer: Any, width: int, mask: Any, otherwise: An
         builder.module, f"llvm.masked.load.{suffix(kind)}.p0", kind, [address.type, INT, mask.type, kind]
     )
     return builder.call(function, [address, ir.Constant(INT, size), mask, _or_zero(kind, otherwise)])
+
+
+def prefetch(builder: Any, address: Any) -> None:
+    """Ask for a cache line that will be read soon; one that does not exist does no harm."""
+    function = intrinsic(builder.module, "llvm.prefetch.p0", ir.VoidType(), [address.type, INT, INT, INT])
+    builder.call(function, [address, ir.Constant(INT, 0), ir.Constant(INT, 3), ir.Constant(INT, 1)])
 
 
 def store_vector(builder: Any, value: Any, pointer: Any, mask: Any) -> None:

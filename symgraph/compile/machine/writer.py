@@ -161,6 +161,7 @@ class Writer:
     def __init__(self, context: Any, builder: Any, scope: Scope) -> None:
         self.context, self.builder, self.scope = context, builder, scope
         self.lanes: Lanes | None = None
+        self._ahead: dict[Buffer, int] = {}
 
     # Statements
 
@@ -331,7 +332,10 @@ class Writer:
                 return self.cast(self._index(index), np.dtype("int64"), dtype)
             case Load(buffer=buffer, indices=indices):
                 place = self.scope.memories[buffer]
-                return self._get(place, buffer.dtype, self._locate(place, indices))
+                at = self._locate(place, indices)
+                if buffer in self._ahead:
+                    self._prefetch(place, at, buffer.dtype.itemsize, self._ahead[buffer])
+                return self._get(place, buffer.dtype, at)
             case loops.Guarded():
                 return self._guarded(operand)
         raise TypeError(f"no operand: {operand!r}")
@@ -627,7 +631,34 @@ class Writer:
         step = loop.axis.rows if isinstance(loop.axis, Block) else 1
         with memory.loop(self.builder, start, stop, step) as (index, _):
             self.scope.indices[loop.axis] = index
-            self.write(loop.body)
+            if isinstance(loop.axis, Block):
+                self._rows(loop.body, loop.axis)
+            else:
+                self.write(loop.body)
+
+    def _rows(self, body: Sequence[Statement], block: Block) -> None:
+        """Write what is done with the rows of a block.
+
+        Where rows are read a second time, they come from the cache and memory is idle: time to ask for those of the
+        next block.
+        """
+        seen: set[Buffer] = set()
+        for statement in body:
+            read = {part.buffer for part in loops.parts(statement) if isinstance(part, Load) and _is_row(part, block)}
+            self._ahead = dict.fromkeys(read & seen, block.rows)
+            self.write([statement])
+            seen |= read
+        self._ahead = {}
+
+    def _prefetch(self, place: Memory, at: Element, width: int, rows: int) -> None:
+        if vectors.width_of(at.offset) > 1:
+            return
+        builder = self.builder
+        distance = builder.add(at.offset, builder.mul(place.strides[0], long(rows)))
+        address = builder.bitcast(builder.gep(place.pointer, [distance]), BYTE.as_pointer())
+        lanes = 1 if self.lanes is None else self.lanes.width
+        for line in range(0, lanes * width, vectors.CACHE_LINE):
+            vectors.prefetch(builder, builder.gep(address, [long(line)]))
 
     def _side_by_side(self, loop: loops.Loop) -> list[loops.Accumulate]:
         """Return the statements by which all lanes meet in one element after the other of an array."""
@@ -799,6 +830,14 @@ _COUNT = " lanes"  # how many lanes there are; no name of a program has a blank
 def _pointee_width(cell: Any) -> int:
     kind = cell.type.pointee
     return kind.count if isinstance(kind, ir.VectorType) else 1
+
+
+def _is_row(load: Load, block: Block) -> bool:
+    """Tell whether an element of an argument is read that lies in a row of a block."""
+    first = load.indices[0] if load.indices else None
+    if load.buffer.role != "argument" or len(load.indices) < 2 or not isinstance(first, Affine):
+        return False
+    return first.axis is not None and first.axis.block is block
 
 
 def _is_shared(at: Element) -> bool:
