@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from llvmlite import ir
+from llvmlite import binding, ir
 
 from symgraph.compile.machine.vectors import BYTE, INT, LONG, intrinsic, long
 
@@ -19,6 +19,7 @@ TASK = ir.FunctionType(ir.VoidType(), [POINTER, LONG])
 """A chunk of a loop: ``(frame, number of the chunk)``."""
 
 MOST_CHUNKS = 64
+_WORDS = 16  # 1024 processors, as many as C libraries count
 _WORKER = ir.FunctionType(POINTER, [POINTER])
 _JOB = ir.LiteralStructType([TASK.as_pointer(), POINTER, LONG, LONG])  # task, frame, chunks, the next one
 
@@ -56,22 +57,25 @@ def _launcher(module: Any) -> Any:
 
 def _with_helpers(builder: Any, worker: Any, job: Any, chunks: Any, threads: Any) -> None:
     """Start one thread less than wanted, work too, and wait; what cannot be started is done without."""
-    create = intrinsic(
-        builder.module, "pthread_create", INT, [LONG.as_pointer(), POINTER, _WORKER.as_pointer(), POINTER]
-    )
+    taken = [LONG.as_pointer(), POINTER, _WORKER.as_pointer(), POINTER]
+    create = intrinsic(builder.module, "pthread_create", INT, taken)
     join = intrinsic(builder.module, "pthread_join", INT, [LONG, POINTER.as_pointer()])
     handles = builder.alloca(LONG, MOST_CHUNKS)
     started = builder.alloca(LONG)
     builder.store(long(0), started)
     limit = builder.select(builder.icmp_signed("<", chunks, threads), chunks, threads)
-    nothing = ir.Constant(POINTER, None)
+    with builder.if_then(builder.icmp_signed("<", limit, long(2))):
+        builder.call(worker, [job])
+        builder.ret_void()
+    chooses = _can_choose_processors()
+    attributes = _elsewhere(builder) if chooses else ir.Constant(POINTER, None)
     start, check, done = (builder.append_basic_block(n) for n in ("start", "check", "started"))
     builder.branch(check)
     builder.position_at_end(check)
     count = builder.load(started)
     builder.cbranch(builder.icmp_signed("<", builder.add(count, long(1)), limit), start, done)
     builder.position_at_end(start)
-    failed = builder.call(create, [builder.gep(handles, [count]), nothing, worker, job])
+    failed = builder.call(create, [builder.gep(handles, [count]), attributes, worker, job])
     builder.store(builder.add(count, long(1)), started)
     refused = builder.append_basic_block("refused")
     builder.cbranch(builder.icmp_signed("==", failed, ir.Constant(INT, 0)), check, refused)
@@ -79,6 +83,8 @@ def _with_helpers(builder: Any, worker: Any, job: Any, chunks: Any, threads: Any
     builder.store(count, started)
     builder.branch(done)
     builder.position_at_end(done)
+    if chooses:
+        builder.call(intrinsic(builder.module, "pthread_attr_destroy", INT, [POINTER]), [attributes])
     builder.call(worker, [job])
     wait, end = builder.append_basic_block("wait"), builder.append_basic_block("end")
     builder.branch(wait)
@@ -91,6 +97,41 @@ def _with_helpers(builder: Any, worker: Any, job: Any, chunks: Any, threads: Any
     builder.call(join, [builder.load(builder.gep(handles, [left])), ir.Constant(POINTER.as_pointer(), None)])
     builder.branch(wait)
     builder.position_at_end(end)
+
+
+def _can_choose_processors() -> bool:
+    """Tell whether the C library lets new threads begin on certain processors."""
+    return sys.platform == "linux" and binding.address_of_symbol("pthread_attr_setaffinity_np") is not None
+
+
+def _elsewhere(builder: Any) -> Any:
+    """Return attributes of new threads by which they run on any of the process's processors but the caller's.
+
+    Linux may begin a thread on the processor of the one that starts it, which works on itself: until the scheduler
+    looks again, some milliseconds later, both share it.
+    """
+    module = builder.module
+    mask, attributes = builder.alloca(ir.ArrayType(LONG, _WORDS)), builder.alloca(ir.ArrayType(LONG, _WORDS))
+    untyped_mask, untyped = builder.bitcast(mask, POINTER), builder.bitcast(attributes, POINTER)
+    builder.store(ir.Constant(mask.type.pointee, None), mask)
+    size = long(8 * _WORDS)
+    builder.call(intrinsic(module, "pthread_attr_init", INT, [POINTER]), [untyped])
+    builder.call(
+        intrinsic(module, "sched_getaffinity", INT, [INT, LONG, POINTER]), [ir.Constant(INT, 0), size, untyped_mask]
+    )
+    here = builder.zext(builder.call(intrinsic(module, "sched_getcpu", INT, []), []), LONG)
+    known = builder.icmp_unsigned("<", here, long(64 * _WORDS))
+    here = builder.select(known, here, long(0))
+    word = builder.gep(mask, [long(0), builder.lshr(here, long(6))])
+    bit = builder.shl(long(1), builder.and_(here, long(63)))
+    builder.store(builder.and_(builder.load(word), builder.not_(builder.select(known, bit, long(0)))), word)
+    others: Any = long(0)
+    for i in range(_WORDS):
+        others = builder.or_(others, builder.load(builder.gep(mask, [long(0), long(i)])))
+    with builder.if_then(builder.icmp_unsigned("!=", others, long(0))):
+        kind = [POINTER, LONG, POINTER]
+        builder.call(intrinsic(module, "pthread_attr_setaffinity_np", INT, kind), [untyped, size, untyped_mask])
+    return untyped
 
 
 def _worker(module: Any) -> Any:
