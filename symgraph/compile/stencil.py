@@ -18,8 +18,8 @@ from symgraph.ops.construct import apply
 from symgraph.ops.elementwise import greater_equal, less, logical_and, where
 
 LIMIT = 16
-"""How many operations are computed again at most; measured on rosenbrock with a million elements, where the
-stored form costs 10 times the value alone and this one 3 (``benchmarks/gradient_cost.py``)."""
+"""How many operations are computed again at most: what Rosenbrock's function takes, with room
+(``python -m benchmarks.gradient_cost`` shows what it saves)."""
 
 _CHEAP = frozenset({"square", "abs", "sign", "reciprocal", "relu", "maximum", "minimum"})
 

@@ -161,7 +161,7 @@ multiply: Function = elementwise(
 )  # fmt: skip
 divide: Function = elementwise(
     "divide", "Return ``x / y``.",
-    lambda g, out, x, y: g / y, lambda g, out, x, y: -(g * out / y),
+    lambda g, out, x, y: g / y, lambda g, out, x, y: -(g / y * out),
     takes="quotient", scalar="{0} / {1}", text="{0}/{1}", precedence=13, latex=r"\frac{{{0}}}{{{1}}}",
     sympy="{0} / {1}", domain=((-2, 2), (0.5, 3)), oracle="fdiv", torch="Div",
 )  # fmt: skip

@@ -1,7 +1,8 @@
 """A small language for kernels that LLVM vectorises: numbers whose operators emit LLVM instructions.
 
 A kernel is a Python function of `Lane`s, read as mathematics and run once to emit straight-line code without branches
-or calls. In the loop of a caller LLVM makes of it code for 2 to 16 elements at a time (AVX2, AVX-512, NEON). Every
+or calls. In the loop of a caller LLVM makes of it code for 2 to 16 elements at a time (AVX2, AVX-512, NEON). Where the
+caller's vectors are explicit, a kernel may have a second form in which unusual lanes branch off (`rarely`). Every
 module gets one copy of a kernel, marked to be inlined.
 
 Products and sums are rounded as they are written: `contract`, which Numba sets on instructions without flags, would

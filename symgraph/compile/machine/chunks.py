@@ -200,14 +200,14 @@ def _grain(loop: Loop) -> int:
 def allocated(loop: Loop) -> list[tuple[Buffer, int]]:
     """Return the scratch of a loop, and how many lanes each has."""
     found: list[tuple[Buffer, int]] = []
-    stack = [(loop, vectors.native_lanes() if loop.lanes else 1)]
+    stack = [(loop, vectors.lanes_of(loop) if loop.lanes else 1)]
     while stack:
         current, lanes = stack.pop()
         for statement in current.body:
             if isinstance(statement, loops.Allocate):
                 found.append((statement.buffer, lanes))
             elif isinstance(statement, Loop):
-                stack.append((statement, vectors.native_lanes() if statement.lanes else lanes))
+                stack.append((statement, vectors.lanes_of(statement) if statement.lanes else lanes))
     return found
 
 

@@ -247,7 +247,7 @@ def _divide(
         blas.call(builder, _letter(dtype) + "trsm", arguments)
     else:
         flags = [ir.Constant(BYTE, ord(letter)) if isinstance(letter, str) else letter for letter in how]
-        pieces = pieces_along(builder, columns, [n, n, columns])
+        pieces = pieces_along(builder, columns, [n, n, columns], dtype)
         arguments = [*flags, n, matrix, sides, columns]
         share(builder, _columns(builder.module, dtype), arguments, pieces, threads.value)
 

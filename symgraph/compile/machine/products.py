@@ -70,7 +70,7 @@ def gemm(
         invoke(builder, _gemm(builder.module, dtype), *arguments)
         return
     sizes = [Number(builder, size) for size in (m, n, k)]
-    pieces = pieces_along(builder, sizes[0].at_least(sizes[1]), sizes)
+    pieces = pieces_along(builder, sizes[0].at_least(sizes[1]), sizes, dtype)
     share(builder, _slab(builder.module, dtype), arguments, pieces, threads)
 
 

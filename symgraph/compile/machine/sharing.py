@@ -1,7 +1,7 @@
 """Library calls shared among threads, in pieces whose number depends on the sizes alone.
 
 A piece of a matrix product packs its operands anew, so pieces are large: measured with OpenBLAS, a slab of 160 rows
-loses a tenth. That there are 2, 4, 8 or 16 of them suits the usual numbers of threads.
+loses a tenth, one of 64 a fifth. That there are 2, 4, 8 or 16 of them suits the usual numbers of threads.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from llvmlite import ir
 
 from symgraph.compile.machine.language import Number, invoke
 from symgraph.compile.machine.threads import POINTER, TASK, launch
-from symgraph.compile.machine.vectors import BIT, INT, LONG, intrinsic, long
+from symgraph.compile.machine.vectors import BIT, INT, LONG, DType, intrinsic, long
 
-_WORTH_SHARING = 1.6e7  # multiplications: half a millisecond
-_SLAB = 160
+_WORTH_SHARING = 8e6  # multiplications of float64, or twice as many of float32: 0.3 ms, of which starting takes 0.06
+_SLAB = 128
 _MOST = 16
 _ROUNDED_TO = 16
 
 
-def pieces_along(builder: Any, count: Number, work: Sequence[Number]) -> Number:
+def pieces_along(builder: Any, count: Number, work: Sequence[Number], dtype: DType) -> Number:
     """Return into how many pieces to divide an axis of a number of elements, given factors of the work."""
     product: Any = ir.Constant(ir.DoubleType(), 1.0)  # which does not overflow
     for factor in work:
         product = builder.fmul(product, builder.sitofp(factor.value, ir.DoubleType()))
-    little = builder.fcmp_ordered("<", product, ir.Constant(ir.DoubleType(), _WORTH_SHARING))
+    little = builder.fcmp_ordered("<", product, ir.Constant(ir.DoubleType(), _WORTH_SHARING * 8 / dtype.itemsize))
     slabs = (count // _SLAB).at_least(1)
     leading = intrinsic(builder.module, "llvm.ctlz.i64", LONG, [LONG, BIT])
     zeros = builder.call(leading, [slabs.value, ir.Constant(BIT, 0)])

@@ -14,6 +14,8 @@ from llvmlite import binding, ir
 
 from symgraph.compile.kernels.instructions import constant, llvm_type, shuffled, suffix
 from symgraph.compile.kernels.lanes import rounded
+from symgraph.compile.loops import Loop, walk
+from symgraph.dims import Dim
 
 BIT, BYTE, INT, LONG = ir.IntType(1), ir.IntType(8), ir.IntType(32), ir.IntType(64)
 DType = np.dtype[np.generic]
@@ -24,11 +26,22 @@ GROUP = 8
 """So many vectors are summed up together; the least number of lanes."""
 
 
-def native_lanes() -> int:
-    """Return how many iterations run side by side: four vector registers of float64."""
+def native_lanes(registers: int = 4) -> int:
+    """Return how many float64 so many vector registers hold, at least a group."""
     features = binding.get_host_cpu_features()
     bits = 512 if features.get("avx512f") else 256 if features.get("avx2") else 128
-    return 4 * bits // 64
+    return max(GROUP, registers * bits // 64)
+
+
+def lanes_of(loop: Loop) -> int:
+    """Return how many iterations of a loop run side by side.
+
+    Two registers for each number keep the processor busy and leave room for others. Where loops of unknown length run
+    inside, four save more than they cost: what is the same for all lanes is loaded, and what all lanes add to one
+    element summed up, half as often.
+    """
+    inner = any(isinstance(s, Loop) and isinstance(s.axis.size, Dim) for s in walk(loop.body))
+    return native_lanes(4 if inner else 2)
 
 
 def element_type(dtype: DType) -> Any:

@@ -721,7 +721,7 @@ class Writer:
 
     def _in_lanes(self, loop: loops.Loop, start: Any, stop: Any) -> None:
         assert isinstance(loop.axis, Axis)
-        builder, width = self.builder, vectors.native_lanes()
+        builder, width = self.builder, vectors.lanes_of(loop)
         totals = {
             name: Total(builder, self.scope.cells[name], dtype, how, width)
             for name, (dtype, how) in outer_totals(loop.body).items()
