@@ -4,7 +4,8 @@ The argument is reduced modulo pi as M. H. Payne and R. N. Hanek do (Radian redu
 SIGNUM Newsletter 18, 1983): of 1/pi only those bits are multiplied with the argument that make neither a multiple of
 2 nor a number too small to matter. They come from a table by the argument's exponent, so that one way serves small and
 huge arguments; where vectors are explicit, moderate arguments are reduced by W. J. Cody and W. Waite's constants, and
-only huge ones take that way. Half the remainder's sine series does the rest: sin(x) = ±sin(pi t) with abs(t) at most 1/2.
+only huge ones take that way. Half the remainder's sine series does the rest: sin(x) = ±sin(pi t) with abs(t) at most
+1/2.
 """
 
 # ruff: noqa: D103  (each kernel is documented as the operation of its name)
