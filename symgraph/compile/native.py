@@ -30,7 +30,7 @@ import llvmlite
 import numba
 import numpy as np
 from numba.core import compiler, registry, serialize, sigutils
-from numba.core.runtime import rtsys
+from numba.core.runtime import nrt
 
 from symgraph.compile.cache import open_directory, read_code, refuse, write_code, write_text
 from symgraph.compile.loops import Program
@@ -43,7 +43,7 @@ from symgraph.errors import CacheWarning, CompileError
 _njit: Any = numba.njit
 _settings: Any = numba.config
 _target: Any = registry.cpu_target
-_runtime: Any = rtsys
+_runtime: Any = nrt.rtsys
 _dumps: Any = serialize.dumps
 _rebuild: Any = compiler.CompileResult._rebuild
 _normalize_signature: Any = sigutils.normalize_signature

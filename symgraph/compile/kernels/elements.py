@@ -14,6 +14,7 @@ from typing import Any
 import numba
 import numpy as np
 from llvmlite import ir
+from numba.core.typing import templates
 
 from symgraph.compile.kernels.instructions import (
     BOOLEAN,
@@ -38,7 +39,7 @@ Failure = Callable[[Any, Any], None]
 
 _from_dtype: Any = numba.from_dtype
 _int64: Any = numba.types.int64
-_signature: Any = numba.core.typing.signature
+_signature: Any = templates.signature
 _CONTRACT = ("contract",)
 
 

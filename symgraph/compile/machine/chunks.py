@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from llvmlite import ir
-from numba.core import cgutils
 
 from symgraph.compile import loops
 from symgraph.compile.kernels.instructions import llvm_type
@@ -138,7 +137,7 @@ def _task(writer: Writer, loop: Loop, frame: Frame, shared: _Shared) -> Any:
         with builder.if_then(has_copies):
             inside.fill(place.pointer, nothing, place.count(builder))
     for name, (dtype, how) in shared.totals.items():
-        scope.cells[name] = cgutils.alloca_once(builder, llvm_type(dtype))
+        scope.cells[name] = memory.variable(builder, llvm_type(dtype))
         builder.store(identity(how, dtype), scope.cells[name])
 
     def failed() -> None:

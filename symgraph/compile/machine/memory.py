@@ -17,6 +17,12 @@ ON_STACK = 16 * 1024
 """So many bytes of scratch of known size stand on the stack."""
 
 _ALIGNMENT = 64
+_for_range: Any = cgutils.for_range_slice
+variable: Any = cgutils.alloca_once
+"""Room for a number that changes, on the stack of the function being written: ``(builder, type) -> address``."""
+
+copy_bytes: Any = cgutils.raw_memcpy
+"""Copy elements: ``(builder, target, source, count, bytes of an element)``."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,4 +199,4 @@ class Scratch:
 
 def loop(builder: Any, start: Any, stop: Any, step: int = 1) -> Any:
     """Return a context in which a body is written that runs for every step-th number from start to stop."""
-    return cgutils.for_range_slice(builder, start, stop, long(step), LONG)
+    return _for_range(builder, start, stop, long(step), LONG)

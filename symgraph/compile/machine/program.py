@@ -12,10 +12,9 @@ from typing import Any
 
 import numba
 from llvmlite import ir
-from numba import types
-from numba.core import cgutils, extending, typing
 
 from symgraph.compile import loops
+from symgraph.compile.kernels.lowering import lower_builtin, signature, type_callable, types
 from symgraph.compile.loops import Buffer, Loop, Name, Statement
 from symgraph.compile.machine import blas, library, memory
 from symgraph.compile.machine.chunks import write_outermost
@@ -25,6 +24,7 @@ from symgraph.compile.machine.straight import Stretch, stretches, write_stretch
 from symgraph.compile.machine.vectors import LONG, element_type, long
 from symgraph.compile.machine.writer import NEGATIVE_POWER, Scope, Writer
 
+_from_dtype: Any = numba.from_dtype  # Numba's own annotations are incomplete
 NAME = "symgraph_program"
 
 
@@ -36,11 +36,11 @@ def native_function(program: loops.Program) -> Callable[..., Any]:
 
     count = len(program.arguments) + len(given_results(program)) + len(program.sizes) + 1
     parameters = [inspect.Parameter(f"a{i}", inspect.Parameter.POSITIONAL_OR_KEYWORD) for i in range(count)]
-    result = types.Tuple([numba.from_dtype(r.dtype) for r in program.results if not getattr(r, "shape", ())])
+    result = types.Tuple([_from_dtype(r.dtype) for r in program.results if not getattr(r, "shape", ())])
 
     def typing_rule(_: Any) -> Callable[..., Any]:
         def resolve(*arguments: Any) -> Any:
-            return typing.signature(result, *map(types.unliteral, arguments))
+            return signature(result, *map(types.unliteral, arguments))
 
         resolve.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         return resolve
@@ -48,8 +48,8 @@ def native_function(program: loops.Program) -> Callable[..., Any]:
     def lowering(context: Any, builder: Any, signature: Any, values: Sequence[Any]) -> Any:
         return _Native(program, context, builder, signature, values).write()
 
-    extending.type_callable(function)(typing_rule)
-    extending.lower_builtin(function, types.VarArg(types.Any))(lowering)
+    type_callable(function)(typing_rule)
+    lower_builtin(function, types.VarArg(types.Any))(lowering)
     return function
 
 
@@ -73,7 +73,7 @@ class _Native:
     ) -> None:
         self.program, self.context, self.builder = program, context, builder
         set.add(builder.function.attributes, WIDEST)
-        error = cgutils.alloca_once(builder, ir.ArrayType(LONG, 3))
+        error = memory.variable(builder, ir.ArrayType(LONG, 3))
         error = builder.gep(error, [long(0), long(0)])
         builder.store(long(0), error)
         given = [*program.arguments, *given_results(program)]
@@ -86,7 +86,7 @@ class _Native:
                 pointer = builder.bitcast(data, element_type(argument.dtype).as_pointer())
                 self._place(argument, pointer)
             else:
-                wanted = numba.from_dtype(argument.dtype)
+                wanted = _from_dtype(argument.dtype)
                 self.scope.names[argument.name] = context.cast(builder, value, kind, wanted)
         self.result_type = signature.return_type
         self.scratch: dict[Buffer, Scratch] = {}

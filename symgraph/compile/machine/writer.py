@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba.core import cgutils
 
 from symgraph.compile import loops
 from symgraph.compile.kernels.elements import emit_cast, emit_element
@@ -98,7 +97,7 @@ class Total:
             self._before, self._error = self._begin(builder, kind), self._begin(builder, kind)
 
     def _begin(self, builder: Any, kind: Any) -> Any:
-        cell = cgutils.alloca_once(builder, kind)
+        cell = memory.variable(builder, kind)
         builder.store(self._nothing, cell)
         return cell
 
@@ -225,7 +224,7 @@ class Writer:
     def _start(self, name: str, dtype: DType, how: str) -> None:
         width = 1 if self.lanes is None else self.lanes.width
         kind = vectors.vector(llvm_type(dtype), width)
-        cell = cgutils.alloca_once(self.builder, kind)
+        cell = memory.variable(self.builder, kind)
         self.builder.store(splat(self.builder, identity(how, dtype), width), cell)
         self.scope.cells[name] = cell
 
@@ -276,7 +275,7 @@ class Writer:
         builder, width = self.builder, self.lanes.width
         rooms = []
         for each in (at.offset, splat(builder, value, width), self._there(at.invalid)):
-            room = cgutils.alloca_once(builder, ir.ArrayType(each.type.element, width))
+            room = memory.variable(builder, ir.ArrayType(each.type.element, width))
             for lane in range(width):
                 one = builder.extract_element(each, ir.Constant(vectors.INT, lane))
                 builder.store(one, builder.gep(room, [long(0), long(lane)]))
@@ -306,7 +305,7 @@ class Writer:
         if isinstance(source, Buffer):
             other = self.scope.memories[source]
             width = max(1, buffer.dtype.itemsize)
-            cgutils.raw_memcpy(self.builder, place.pointer, other.pointer, count, width)
+            memory.copy_bytes(self.builder, place.pointer, other.pointer, count, width)
             return
         value = identity(how, buffer.dtype) if source is None else self.operand(source)
         self.fill(place.pointer, self.to_memory(value, buffer.dtype), count)
