@@ -38,6 +38,9 @@ class _Decider:
                     found += self._let(statement, ranges)
                 case loops.Store(operand=operand) | loops.Accumulate(operand=operand):
                     found.append(replace(statement, operand=self._operand(operand, ranges)))
+                case loops.Call(operands=operands):
+                    put_in = (self._operand(o, ranges) if isinstance(o, Name) else o for o in operands)
+                    found.append(replace(statement, operands=tuple(put_in)))
                 case _:
                     found.append(statement)
         return found

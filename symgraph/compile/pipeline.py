@@ -57,7 +57,9 @@ class Compiled:
         if functions:
             self._kernel = native.load(self.source, identity=identity, namespace=functions)
         else:
-            text = f"{self.source}\n{program}"
+            # Neither text says of which types arguments and results are.
+            kinds = [each.dtype.str for each in (*program.arguments, *program.results)]
+            text = f"{self.source}\n{program}\n{kinds}"
             self._kernel = native.load_machine(
                 program, text, cache=options.cache, cache_dir=options.cache_dir, identity=identity
             )

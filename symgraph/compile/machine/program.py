@@ -82,6 +82,8 @@ class _Native:
         self.writer = Writer(context, builder, self.scope)
         for argument, kind, value in zip(given, signature.args, values, strict=False):
             if isinstance(argument, Buffer):
+                if kind.dtype != _from_dtype(argument.dtype):
+                    raise TypeError(f"{argument.name} is compiled for {argument.dtype}, not for {kind}")
                 data = context.make_array(kind)(context, builder, value).data
                 pointer = builder.bitcast(data, element_type(argument.dtype).as_pointer())
                 self._place(argument, pointer)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,7 @@ class Lanes:
         width: The number of lanes.
         mask: Which lanes there are; all where None.
         totals: The scalars that all lanes accumulate into.
+        may_be_empty: Whether the mask may leave out all lanes, so that not even what they share may be read.
     """
 
     axis: Axis
@@ -51,6 +52,7 @@ class Lanes:
     width: int
     mask: Any
     totals: Mapping[str, Any]
+    may_be_empty: bool = False
 
 
 @dataclass(frozen=True)
@@ -340,37 +342,46 @@ class Writer:
         raise TypeError(f"no operand: {operand!r}")
 
     def _guarded(self, guarded: loops.Guarded) -> Any:
-        condition: Any = None
-        for bound in guarded.conditions:
-            holds = self._holds(bound)
-            if condition is not None:
-                width = max(vectors.width_of(condition), vectors.width_of(holds))
-                holds = self.builder.and_(splat(self.builder, condition, width), splat(self.builder, holds, width))
-            condition = holds
-        if condition is None:
-            return self.operand(guarded.operand)
-        width = 1 if self.lanes is None else self.lanes.width
-        otherwise = splat(self.builder, self.operand(guarded.otherwise), width)
-        if vectors.width_of(condition) > 1:
-            with self._only(condition):
-                value = splat(self.builder, self.operand(guarded.operand), width)
-            return self.builder.select(condition, value, otherwise)
-        before = self.builder.block
-        with self.builder.if_then(condition):
-            value = splat(self.builder, self.operand(guarded.operand), width)
-            inside = self.builder.block
+        """Return an operand where its conditions hold, another one elsewhere; neither is read where it is not meant."""
+        conditions = [self._holds(bound) for bound in guarded.conditions]
+        same = self._all([c for c in conditions if vectors.width_of(c) == 1])
+        by_lane = self._all([c for c in conditions if vectors.width_of(c) > 1])
+        if same is None:
+            return self._chosen_by_lane(by_lane, guarded)
+        with self.builder.if_else(same) as (yes, no):
+            with yes:
+                value = self._chosen_by_lane(by_lane, guarded)
+                inside = self.builder.block
+            with no:
+                otherwise = self._in_all_lanes(guarded.otherwise)
+                outside = self.builder.block
         merged = self.builder.phi(value.type)
         merged.add_incoming(value, inside)
-        merged.add_incoming(otherwise, before)
+        merged.add_incoming(otherwise, outside)
         return merged
+
+    def _all(self, conditions: Sequence[Any]) -> Any:
+        return reduce(self.builder.and_, conditions) if conditions else None
+
+    def _chosen_by_lane(self, condition: Any, guarded: loops.Guarded) -> Any:
+        if condition is None:
+            return self._in_all_lanes(guarded.operand)
+        with self._only(condition):
+            value = self._in_all_lanes(guarded.operand)
+        with self._only(self.builder.not_(condition)):
+            otherwise = self._in_all_lanes(guarded.otherwise)
+        return self.builder.select(condition, value, otherwise)
+
+    def _in_all_lanes(self, operand: Operand) -> Any:
+        return splat(self.builder, self.operand(operand), 1 if self.lanes is None else self.lanes.width)
 
     @contextmanager
     def _only(self, condition: Any) -> Iterator[None]:
-        """Write what runs in some lanes only."""
+        """Write what runs in some lanes only, or in none."""
         assert self.lanes is not None
         outside = self.lanes
         mask = condition if outside.mask is None else self.builder.and_(outside.mask, condition)
-        self.lanes = replace(outside, mask=mask)
+        self.lanes = replace(outside, mask=mask, may_be_empty=True)
         try:
             yield
         finally:
@@ -509,8 +520,8 @@ class Writer:
             if vectors.width_of(at.offset) > 1:
                 offsets = builder.mul(at.offset, splat(builder, long(place.lanes), lanes.width))
                 offsets = builder.add(offsets, vectors.iota(lanes.width))
-                return self.from_memory(vectors.gather(builder, place.pointer, offsets, None), dtype)
-            address = self._lane_address(place, at)
+                return self.from_memory(vectors.gather(builder, place.pointer, offsets, lanes.mask), dtype)
+            address = self._if_any(self._lane_address(place, at))
             return self.from_memory(builder.load(address), dtype)
         if vectors.width_of(at.offset) > 1:
             mask = self._mask_for(at)
@@ -537,7 +548,14 @@ class Writer:
         address = builder.gep(place.pointer, [at.offset])
         if at.invalid is not None:
             address = builder.select(at.invalid, memory.stack(builder, place.pointer.type.pointee), address)
-        return builder.load(address)
+        return builder.load(self._if_any(address))
+
+    def _if_any(self, address: Any) -> Any:
+        """Return an address to read from, or some other where no lane reads."""
+        if self.lanes is None or not self.lanes.may_be_empty:
+            return address
+        nowhere = memory.stack(self.builder, address.type.pointee)
+        return self.builder.select(any_lane(self.builder, self.lanes.mask), address, nowhere)
 
     def _offsets(self, at: Element) -> Any:
         assert self.lanes is not None
