@@ -136,6 +136,8 @@ def _events(
 ) -> Iterator[dict[str, Any]]:
     """Yield what a worker tells, as it tells it; raise Died where it crashes or is silent for too long."""
     variables = {**os.environ, **thread_environment(threads), **(environment or {})}
+    # An installed package has its bytecode; without it a first call would measure Python's compiler.
+    variables.pop("PYTHONDONTWRITEBYTECODE", None)
     variables["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     command = [sys.executable, "-m", "benchmarks.suite.worker", task, json.dumps(arguments)]
     at = ""
