@@ -20,9 +20,11 @@ from symgraph.compile.machine import library, memory, vectors
 from symgraph.compile.machine.cost import CHUNK, cost
 from symgraph.compile.machine.frame import Frame, mentioned, new_function, writer_inside
 from symgraph.compile.machine.memory import Scratch
+from symgraph.compile.machine.scope import report
 from symgraph.compile.machine.threads import MOST_CHUNKS, TASK, launch
+from symgraph.compile.machine.totals import identity, outer_totals
 from symgraph.compile.machine.vectors import DType, long
-from symgraph.compile.machine.writer import Writer, identity, outer_totals, report
+from symgraph.compile.machine.writer import Writer
 
 COPY = 32
 """A copy of a byte has to save so many units of work to be worth making."""

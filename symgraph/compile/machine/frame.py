@@ -10,9 +10,10 @@ from llvmlite import ir
 from symgraph.compile import loops
 from symgraph.compile.loops import Buffer, Name
 from symgraph.compile.machine import memory
+from symgraph.compile.machine.scope import Scope
 from symgraph.compile.machine.threads import POINTER
 from symgraph.compile.machine.vectors import INT
-from symgraph.compile.machine.writer import Scope, Writer
+from symgraph.compile.machine.writer import Writer
 from symgraph.dims import Dim, names
 
 WIDEST = '"prefer-vector-width"="512"'

@@ -20,9 +20,10 @@ from symgraph.compile.machine import blas, library, memory
 from symgraph.compile.machine.chunks import write_outermost
 from symgraph.compile.machine.frame import WIDEST, mentioned
 from symgraph.compile.machine.memory import Scratch
+from symgraph.compile.machine.scope import NEGATIVE_POWER, Scope
 from symgraph.compile.machine.straight import Stretch, stretches, write_stretch
 from symgraph.compile.machine.vectors import LONG, element_type, long
-from symgraph.compile.machine.writer import NEGATIVE_POWER, Scope, Writer
+from symgraph.compile.machine.writer import Writer
 
 _from_dtype: Any = numba.from_dtype  # Numba's own annotations are incomplete
 NAME = "symgraph_program"

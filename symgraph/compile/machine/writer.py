@@ -7,9 +7,9 @@ mask. Numbers that do not depend on the iteration stay scalars.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial, reduce
 from typing import Any
 
@@ -22,132 +22,12 @@ from symgraph.compile.kernels.instructions import any_lane, llvm_type
 from symgraph.compile.loops import Affine, Axis, Block, Buffer, Load, Name, Operand, Statement
 from symgraph.compile.machine import library, memory, vectors
 from symgraph.compile.machine.memory import Memory, plus, times
+from symgraph.compile.machine.scope import INDEX_ERROR, NEGATIVE_POWER, Element, Lanes, Scope, report
+from symgraph.compile.machine.totals import COMBINE, FLUSH, Total, identity, outer_totals
 from symgraph.compile.machine.vectors import BIT, BYTE, LONG, DType, literal, long, splat
 from symgraph.dims import Size
 
-COMBINE = {
-    "sum": "add", "prod": "multiply", "max": "maximum", "min": "minimum", "any": "logical_or", "all": "logical_and",
-}  # fmt: skip
-FLUSH = 32
-"""After so many vectors a lane's sum is put to the others; NumPy adds up 16 numbers in a row before it pairs them."""
-
-_INDEX_ERROR, NEGATIVE_POWER = 1, 2
-
-
-@dataclass(frozen=True)
-class Lanes:
-    """The loop whose iterations are being written side by side.
-
-    Attributes:
-        axis: Its index.
-        first: The index of the first lane.
-        width: The number of lanes.
-        mask: Which lanes there are; all where None.
-        totals: The scalars that all lanes accumulate into.
-        may_be_empty: Whether the mask may leave out all lanes, so that not even what they share may be read.
-    """
-
-    axis: Axis
-    first: Any
-    width: int
-    mask: Any
-    totals: Mapping[str, Any]
-    may_be_empty: bool = False
-
-
-@dataclass(frozen=True)
-class Element:
-    """Which element of a memory is meant: an offset for all lanes, and how it goes on from lane to lane.
-
-    Attributes:
-        offset: The element of the first lane; or a vector of the elements of all.
-        step: How far the next lane's element is: an integer, or a number known at run time.
-        invalid: Lanes whose index is out of bounds.
-    """
-
-    offset: Any
-    step: Any = 0
-    invalid: Any = None
-
-
-def identity(how: str, dtype: DType) -> Any:
-    """Return the number that an accumulation begins with."""
-    if how in ("max", "min") and dtype.kind in "iu":
-        limits = np.iinfo(dtype.type)  # type: ignore[type-var]
-        return literal(dtype, limits.min if how == "max" else limits.max)
-    if how in ("max", "min"):
-        least, greatest = (False, True) if dtype.kind == "b" else (-np.inf, np.inf)
-        return literal(dtype, least if how == "max" else greatest)
-    return literal(dtype, {"sum": 0, "prod": 1, "any": False, "all": True, "set": 0}[how])
-
-
-class Total:
-    """What all lanes of a loop accumulate into: a vector of partial results, one for each lane.
-
-    Sums of floats are rounded. So that errors do not grow with the length of the loop, each lane's recent sum is
-    added to the sum of all before it from time to time, with the rounding error of that addition kept beside
-    (D. E. Knuth, The Art of Computer Programming 2, section 4.2.2).
-    """
-
-    def __init__(self, builder: Any, cell: Any, dtype: DType, how: str, width: int) -> None:
-        self.cell, self.dtype, self.how = cell, dtype, how
-        self.is_rounded = how == "sum" and dtype.kind == "f"
-        kind = vectors.vector(llvm_type(dtype), width)
-        self._nothing = splat(builder, identity(how, dtype), width)
-        self.recent = self._begin(builder, kind)
-        if self.is_rounded:
-            self._before, self._error = self._begin(builder, kind), self._begin(builder, kind)
-
-    def _begin(self, builder: Any, kind: Any) -> Any:
-        cell = memory.variable(builder, kind)
-        builder.store(self._nothing, cell)
-        return cell
-
-    def flush(self, builder: Any) -> None:
-        """Add the recent sum to the one of all before."""
-        x, y = builder.load(self._before), builder.load(self.recent)
-        exactly = ("arcp",)  # a flag that says nothing keeps Numba's `contract` away
-        total = builder.fadd(x, y, flags=exactly)
-        other = builder.fsub(total, x, flags=exactly)
-        lost = builder.fadd(
-            builder.fsub(x, builder.fsub(total, other, flags=exactly), flags=exactly),
-            builder.fsub(y, other, flags=exactly),
-            flags=exactly,
-        )
-        # What is infinite has no error: inf - inf would be one.
-        finite = builder.fcmp_ordered("==", builder.fsub(total, total, flags=exactly), self._nothing)
-        lost = builder.select(finite, lost, self._nothing)
-        builder.store(builder.fadd(builder.load(self._error), lost, flags=exactly), self._error)
-        builder.store(total, self._before)
-        builder.store(self._nothing, self.recent)
-
-    def value(self, builder: Any) -> Any:
-        """Return the partial results."""
-        recent = builder.load(self.recent)
-        if not self.is_rounded:
-            return recent
-        return builder.fadd(builder.load(self._before), builder.fadd(builder.load(self._error), recent))
-
-
-@dataclass
-class Scope:
-    """What the statements of a function can see.
-
-    Attributes:
-        names: Scalars, and what the names of sizes stand for.
-        cells: Scalars that change: where each is.
-        memories: Buffers.
-        indices: Loop indices; of a loop in lanes that of the first lane.
-        error: Where an error is noted: its code, and two numbers.
-        threads: How many threads may run; None where this is one of them.
-    """
-
-    names: dict[str, Any]
-    cells: dict[str, Any]
-    memories: dict[Buffer, Memory]
-    indices: dict[Axis | Block, Any]
-    error: Any
-    threads: Any
+_COUNT = " lanes"  # how many lanes there are; no name of a program has a blank
 
 
 class Writer:
@@ -507,7 +387,7 @@ class Writer:
                     builder.icmp_signed("!=", x, splat(builder, long(0), vectors.width_of(x))), x, y
                 ),
             )
-        report(builder, error, long(_INDEX_ERROR), value, size)
+        report(builder, error, long(INDEX_ERROR), value, size)
 
     def _first_not_zero(self, x: Any, y: Any) -> Any:
         nought = splat(self.builder, long(0), vectors.width_of(x))
@@ -841,9 +721,6 @@ class Writer:
                 report(self.builder, self.scope.error, code, long(0), long(0))
 
 
-_COUNT = " lanes"  # how many lanes there are; no name of a program has a blank
-
-
 def _pointee_width(cell: Any) -> int:
     kind = cell.type.pointee
     return kind.count if isinstance(kind, ir.VectorType) else 1
@@ -859,21 +736,3 @@ def _is_row(load: Load, block: Block) -> bool:
 
 def _is_shared(at: Element) -> bool:
     return vectors.width_of(at.offset) == 1 and isinstance(at.step, int) and at.step == 0
-
-
-def outer_totals(body: Sequence[Statement]) -> dict[str, tuple[DType, str]]:
-    """Return the scalars that are accumulated in statements and begin before them."""
-    started = {s.name for s in loops.walk(body) if isinstance(s, loops.Start)}
-    return {
-        s.target.name: (s.target.dtype, s.how)
-        for s in loops.walk(body)
-        if isinstance(s, loops.Accumulate) and isinstance(s.target, Name) and s.target.name not in started
-    }
-
-
-def report(builder: Any, error: Any, code: Any, first: Any, second: Any) -> None:
-    """Note an error in three numbers, unless one is noted."""
-    old = builder.cmpxchg(error, long(0), code, "monotonic", "monotonic")
-    with builder.if_then(builder.extract_value(old, 1)):
-        for place, value in ((1, first), (2, second)):
-            builder.store(value, builder.gep(error, [long(place)]))
