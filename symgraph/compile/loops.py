@@ -493,6 +493,12 @@ def _loaded(operands: Sequence[Operand]) -> Iterator[Buffer]:
                 pending += [operand, otherwise]
 
 
+def operand_dtype(call: Call) -> DType:
+    """Return the type of the elements that a library call works on."""
+    first = call.operands[0]
+    return first.buffer.dtype if isinstance(first, Transposed) else first.dtype
+
+
 def parts(value: Any) -> list[Any]:
     """Return everything that a statement is made of, itself first: statements, operands, buffers, axes and sizes."""
     found: list[Any] = []

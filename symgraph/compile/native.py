@@ -88,30 +88,37 @@ def load(
             key: function if hasattr(function, "py_func") else _njit(function) for key, function in namespace.items()
         }
         return _compile_lazily(f"{name}_{next(_numbers)}", source, entry, None, jitted)
-    with _loading:
-        if name not in _loaded:
-            folder = open_directory(cache_dir) if cache else None
-            _loaded[name] = _compile_lazily(name, source, entry, folder)
-        return _loaded[name]
+    return _once(name, source, entry, cache, cache_dir, dict)
 
 
 def load_machine(
     program: Program, text: str, *, cache: bool, cache_dir: str | os.PathLike[str] | None, identity: tuple[Any, ...]
 ) -> Callable[..., Any]:
-    """Return a loop program as a compiled function: ``(*arguments, *constants, *sizes, threads) -> results``.
+    """Return a loop program as compiled code: ``(*arguments, *constants, *arrays, *sizes, threads) -> numbers``.
 
     Args:
         program: The program.
-        text: All that distinguishes it from others, as far as the types of its arguments do not.
+        text: All that distinguishes it from others.
         cache, cache_dir, identity: As for `load`.
     """
     source = wrapper(program)
     name = _program_name(text, source, identity)
+    return _once(name, source, "kernel", cache, cache_dir, lambda: {NATIVE: native_function(program)})
+
+
+def _once(
+    name: str,
+    source: str,
+    entry: str,
+    cache: bool,
+    cache_dir: str | os.PathLike[str] | None,
+    namespace: Callable[[], dict[str, Any]],
+) -> Callable[..., Any]:
+    """Return the function of a module that is loaded once in a process."""
     with _loading:
         if name not in _loaded:
             folder = open_directory(cache_dir) if cache else None
-            names = {NATIVE: native_function(program)}
-            _loaded[name] = _compile_lazily(name, source, "kernel", folder, names)
+            _loaded[name] = _compile_lazily(name, source, entry, folder, namespace())
         return _loaded[name]
 
 

@@ -21,7 +21,7 @@ from weakref import WeakKeyDictionary
 from llvmlite import ir
 
 from symgraph.compile.kernels import instructions
-from symgraph.compile.kernels.instructions import element_of, intrinsic, resized, suffix
+from symgraph.compile.kernels.instructions import WIDEST, element_of, intrinsic, resized, suffix
 from symgraph.compile.kernels.lowering import Emitter
 
 Number = float | int
@@ -39,10 +39,6 @@ class Format:
         self.tiny = 2.0 ** (1 - self.exponent_bias)
         self.negligible = 2.0 ** -(precision + 2)  # where f(x) = x + O(x**2) rounds to x
 
-
-# LLVM keeps to 256 bits where the first processors with AVX-512 slowed down; these kernels gain up to half from 512.
-# llvmlite's own `add` knows no attributes with values.
-_WIDEST = '"prefer-vector-width"="512"'
 
 # A kernel has more constants than there are registers: they are kept on the stack. With this each has a cache line of
 # its own, left to itself LLVM has it cross two: power took 5 % longer.
@@ -288,7 +284,7 @@ def vectorises(
 def _calls_kernel(source: Callable[..., Lane], in_double: bool) -> Emitter:
     def emit(context: Any, builder: Any, sig: Any, values: Sequence[Any]) -> Any:
         function = _kernel_function(builder.module, source, [value.type for value in values], in_double)
-        set.add(builder.function.attributes, _WIDEST)
+        set.add(builder.function.attributes, WIDEST)
         builder.function.attributes.alignstack = _ALIGNED
         kind = values[0].type
         registers = -(-(instructions.width_of(kind) or 1) * FORMATS[str(element_of(kind))].bits.width // _REGISTER)
@@ -308,7 +304,7 @@ def _kernel_function(
     function.linkage = "internal"
     function.attributes.add("alwaysinline" if inline else "noinline")
     function.attributes.add("nounwind")
-    set.add(function.attributes, _WIDEST)
+    set.add(function.attributes, WIDEST)
     function.attributes.alignstack = _ALIGNED
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     format = FORMATS[str(element_of(kinds[0]))]

@@ -8,6 +8,7 @@ from typing import Any
 from llvmlite import ir
 
 from symgraph.compile import loops
+from symgraph.compile.kernels.instructions import WIDEST
 from symgraph.compile.loops import Buffer, Name
 from symgraph.compile.machine import memory
 from symgraph.compile.machine.scope import Scope
@@ -15,9 +16,6 @@ from symgraph.compile.machine.threads import POINTER
 from symgraph.compile.machine.vectors import INT
 from symgraph.compile.machine.writer import Writer
 from symgraph.dims import Dim, names
-
-WIDEST = '"prefer-vector-width"="512"'
-"""LLVM keeps to 256 bits where the first processors with AVX-512 slowed down; vectors here gain from 512."""
 
 
 def new_function(module: Any, kind: Any, name: str) -> Any:

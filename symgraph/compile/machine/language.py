@@ -13,12 +13,10 @@ from typing import Any
 
 from llvmlite import ir
 
-from symgraph.compile.kernels.instructions import llvm_type
+from symgraph.compile.kernels.instructions import WIDEST, llvm_type
 from symgraph.compile.machine import vectors
 from symgraph.compile.machine.vectors import BYTE, LONG, DType, element_type, intrinsic, long
 
-# LLVM would keep to 256 bits on processors with AVX-512. llvmlite's own `add` knows no attributes with values.
-_WIDEST = '"prefer-vector-width"="512"'
 _ON_STACK = 256
 
 SHORT = ("noinline", "optsize")
@@ -173,7 +171,7 @@ def function(
     made.linkage = "internal"
     for attribute in ("nounwind", *attributes):
         made.attributes.add(attribute)
-    set.add(made.attributes, _WIDEST)
+    set.add(made.attributes, WIDEST)
     builder = ir.IRBuilder(made.append_basic_block())
     arguments: list[Any] = []
     for kind, argument in zip(kinds, made.args, strict=True):

@@ -91,6 +91,12 @@ def greatest(builder: Any, x: Any, y: Any) -> Any:
     return builder.select(builder.icmp_signed(">", x, y), x, y)
 
 
+def last_whole(builder: Any, start: Any, stop: Any, step: int) -> Any:
+    """Return where the last whole step from start ends that does not pass stop; the step is a power of two."""
+    whole = builder.and_(builder.sub(stop, start), long(-step))
+    return builder.add(start, greatest(builder, whole, long(0)))
+
+
 def quotient(builder: Any, x: Any, divisor: int) -> Any:
     """Return a size (or vector of sizes) divided by a positive number and rounded down."""
     by, nought = (splat(builder, long(i), width_of(x)) for i in (divisor, 0))

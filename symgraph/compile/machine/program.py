@@ -14,11 +14,12 @@ import numba
 from llvmlite import ir
 
 from symgraph.compile import loops
+from symgraph.compile.kernels.instructions import WIDEST
 from symgraph.compile.kernels.lowering import lower_builtin, signature, type_callable, types
 from symgraph.compile.loops import Buffer, Loop, Name, Statement
 from symgraph.compile.machine import blas, library, memory
 from symgraph.compile.machine.chunks import write_outermost
-from symgraph.compile.machine.frame import WIDEST, mentioned
+from symgraph.compile.machine.frame import mentioned
 from symgraph.compile.machine.memory import Scratch
 from symgraph.compile.machine.scope import NEGATIVE_POWER, Scope
 from symgraph.compile.machine.straight import Stretch, stretches, write_stretch
@@ -188,7 +189,6 @@ def _uses_blas(statement: Statement) -> bool:
     match statement:
         case loops.Multiply():
             return True
-        case loops.Call(function=name, operands=(first, *_)):
-            dtype = first.buffer.dtype if isinstance(first, loops.Transposed) else first.dtype
-            return library.needs_blas(name, dtype)
+        case loops.Call(function=name):
+            return library.needs_blas(name, loops.operand_dtype(statement))
     return False

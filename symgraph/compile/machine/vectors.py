@@ -137,8 +137,8 @@ def intrinsic(module: Any, name: str, result: Any, operands: list[Any]) -> Any:
     return found or ir.Function(module, ir.FunctionType(result, operands), name)
 
 
-def load_vector(builder: Any, pointer: Any, width: int, mask: Any, otherwise: Any = None) -> Any:
-    """Return consecutive elements from an address; elements that a mask leaves out are not read."""
+def load_vector(builder: Any, pointer: Any, width: int, mask: Any) -> Any:
+    """Return consecutive elements from an address; those that a mask leaves out are not read, and 0."""
     kind = ir.VectorType(pointer.type.pointee, width)
     size = _bytes(pointer)
     address = builder.bitcast(pointer, kind.as_pointer())
@@ -147,7 +147,7 @@ def load_vector(builder: Any, pointer: Any, width: int, mask: Any, otherwise: An
     function = intrinsic(
         builder.module, f"llvm.masked.load.{suffix(kind)}.p0", kind, [address.type, INT, mask.type, kind]
     )
-    return builder.call(function, [address, ir.Constant(INT, size), mask, _or_zero(kind, otherwise)])
+    return builder.call(function, [address, ir.Constant(INT, size), mask, constant(kind, 0)])
 
 
 def prefetch(builder: Any, address: Any) -> None:
@@ -176,7 +176,7 @@ def gather(builder: Any, base: Any, offsets: Any, mask: Any) -> Any:
     name = f"llvm.masked.gather.{suffix(kind)}.v{width}p0"
     mask = splat(builder, ir.Constant(BIT, 1), width) if mask is None else mask
     function = intrinsic(builder.module, name, kind, [pointers.type, INT, mask.type, kind])
-    return builder.call(function, [pointers, ir.Constant(INT, _bytes(base)), mask, _or_zero(kind, None)])
+    return builder.call(function, [pointers, ir.Constant(INT, _bytes(base)), mask, constant(kind, 0)])
 
 
 def scatter(builder: Any, value: Any, base: Any, offsets: Any, mask: Any) -> None:
@@ -200,7 +200,3 @@ def addresses(builder: Any, base: Any, offsets: Any) -> Any:
 def _bytes(pointer: Any) -> int:
     kind = pointer.type.pointee
     return kind.width // 8 if isinstance(kind, ir.IntType) else {"double": 8, "float": 4}[str(kind)]
-
-
-def _or_zero(kind: Any, otherwise: Any) -> Any:
-    return constant(kind, 0) if otherwise is None else otherwise

@@ -181,13 +181,10 @@ class Writer:
 
     def _fill(self, buffer: Buffer, how: str, source: Buffer | loops.Literal | None) -> None:
         place = self.scope.memories[buffer]
-        count: Any = long(place.lanes)
-        for s in place.shape:
-            count = times(self.builder, count, s)
+        count = place.count(self.builder)
         if isinstance(source, Buffer):
             other = self.scope.memories[source]
-            width = max(1, buffer.dtype.itemsize)
-            memory.copy_bytes(self.builder, place.pointer, other.pointer, count, width)
+            memory.copy_bytes(self.builder, place.pointer, other.pointer, count, buffer.dtype.itemsize)
             return
         value = identity(how, buffer.dtype) if source is None else self.operand(source)
         self.fill(place.pointer, self.to_memory(value, buffer.dtype), count)
@@ -584,8 +581,7 @@ class Writer:
         The totals of several elements together cost a third of what they cost one by one.
         """
         builder, group = self.builder, vectors.GROUP
-        whole = builder.and_(builder.sub(stop, start), long(-group))
-        middle = builder.add(start, builder.select(builder.icmp_signed(">", whole, long(0)), whole, long(0)))
+        middle = memory.last_whole(builder, start, stop, group)
         with memory.loop(builder, start, middle, group) as (index, _):
             found: dict[int, list[Any]] = {id(target): [] for target in targets}
             for number in range(group):
@@ -624,8 +620,7 @@ class Writer:
             for name, (dtype, how) in outer_totals(loop.body).items()
         }
         self.scope.cells |= {name: total.recent for name, total in totals.items()}
-        whole = builder.and_(builder.sub(stop, start), long(-width))
-        middle = builder.add(start, builder.select(builder.icmp_signed(">", whole, long(0)), whole, long(0)))
+        middle = memory.last_whole(builder, start, stop, width)
         sums = [total for total in totals.values() if total.is_rounded]
         with memory.loop(builder, start, middle, width) as (index, _):
             self._body_in_lanes(loop, Lanes(loop.axis, index, width, None, totals), long(width))
@@ -709,8 +704,7 @@ class Writer:
                 shapes.append(place.shape)
             transposed.append(flipped)
         result = self.scope.memories[call.result]
-        first = call.operands[0]
-        dtype = (first.buffer if isinstance(first, loops.Transposed) else first).dtype
+        dtype = loops.operand_dtype(call)
         status = library.emit_call(
             self.builder, call.function, dtype, result.pointer, result.shape,
             operands, shapes, transposed, call.attributes, self.scope.threads,
