@@ -16,6 +16,7 @@ from symgraph.compile.bounds import decide_bounds
 from symgraph.compile.build import build as build_loops
 from symgraph.compile.emit import emit
 from symgraph.compile.entry import Entry
+from symgraph.compile.factor import factor
 from symgraph.compile.lifetimes import add_lifetimes
 from symgraph.compile.loops import Buffer, Loop
 from symgraph.compile.loops import Program as LoopProgram
@@ -113,6 +114,7 @@ def plan(inputs: Sequence[Expr], outputs: Sequence[Expr], options: Options, name
     given = set(inputs)
     optimized = rewrite(outputs, keep=given) if options.optimize else list(outputs)
     lowered = lowering.lower(optimized, given)
+    lowered = factor(lowered, given) if options.optimize else lowered
     arrays = lowering.materialise(sink_places(lowered, given), given)
     program = add_lifetimes(build_loops(schedule(arrays, given, options.fuse), inputs, arrays, name))
     # Straight-line code comes without repetitions from a graph; only loops that are joined make some.
