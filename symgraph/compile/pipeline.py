@@ -23,6 +23,7 @@ from symgraph.compile.loops import Program as LoopProgram
 from symgraph.compile.machine.program import given_results
 from symgraph.compile.memory import Memory, plan_memory
 from symgraph.compile.overlap import overlap
+from symgraph.compile.products import find_products
 from symgraph.compile.schedule import schedule
 from symgraph.compile.show import show
 from symgraph.compile.stencil import sink_places
@@ -119,7 +120,7 @@ def plan(inputs: Sequence[Expr], outputs: Sequence[Expr], options: Options, name
     program = add_lifetimes(build_loops(schedule(arrays, given, options.fuse), inputs, arrays, name))
     # Straight-line code comes without repetitions from a graph; only loops that are joined make some.
     has_loops = any(isinstance(statement, Loop) for statement in program.body)
-    return tidy(decide_bounds(overlap(program))) if options.fuse and has_loops else program
+    return find_products(tidy(decide_bounds(overlap(program)))) if options.fuse and has_loops else program
 
 
 def build(inputs: Sequence[Expr], outputs: Sequence[Expr], options: Options, name: str) -> Compiled:

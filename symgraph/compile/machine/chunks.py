@@ -224,6 +224,9 @@ def shared_targets(loop: Loop) -> dict[Buffer, str]:
             case loops.Multiply(result=panel, accumulate=True) if panel.buffer not in own:
                 if panel.block is not loop.axis:
                     found[panel.buffer] = "sum"
+            case loops.Outer(result=loops.Section(buffer=buffer, indices=indices)):
+                if not any(_runs_with(index, loop.axis) for index in indices):
+                    found[buffer] = "sum"
     return found
 
 

@@ -36,6 +36,8 @@ def cost(body: Sequence[Statement], in_lanes: bool = False) -> Size:
                 total = total + (2 if in_lanes else 2 * _ALONE)
             case loops.Fill(buffer=buffer):
                 total = total + product(buffer.shape)
+            case loops.MatrixVector(matrix=matrix) | loops.Outer(result=matrix):
+                total = total + product(matrix.shape)
             case loops.Multiply(left=left, right=right):
                 rows, inner_size = left.buffer.shape if not left.transposed else left.buffer.shape[::-1]
                 columns = right.buffer.shape[0 if right.transposed else 1]
