@@ -15,6 +15,9 @@ from symgraph.dims import Size, product
 CHUNK = 2_000_000
 """Units of one chunk, about as much work as a thread costs to start and to wait for."""
 
+COPY = 16
+"""Units for each byte of a copy of what chunks add to: new memory, zeroed, and added to the others in the end."""
+
 _FUNCTION = 16
 _ALONE = 6  # what a lane loses when it works alone
 _CHEAP = frozenset({"square", "abs", "sign", "reciprocal", "relu", "maximum", "minimum", "isnan", "isfinite", "sqrt"})
