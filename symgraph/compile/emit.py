@@ -121,9 +121,11 @@ class _Writer:
                 case loops.Multiply():
                     lines.append(indent + _multiply(statement))
                 case loops.MatrixVector(result=result, matrix=matrix, vector=vector, accumulate=more):
-                    lines.append(f"{indent}{_whole(result)} {'+=' if more else '='} np.dot({matrix}, {vector})")
+                    lines.append(
+                        f"{indent}{_whole(result)} {'+=' if more else '='} np.dot({matrix.text}, {vector.text})"
+                    )
                 case loops.Outer(result=result, left=left, right=right):
-                    lines.append(f"{indent}{_whole(result)} += np.outer({left}, {right})")
+                    lines.append(f"{indent}{_whole(result)} += np.outer({left.text}, {right.text})")
                 case loops.Allocate() | loops.Free():
                     pass
                 case loops.Let():
@@ -267,7 +269,7 @@ def _multiply(statement: loops.Multiply) -> str:
 
 def _whole(section: loops.Section) -> str:
     """Return what is written to: all elements of the section."""
-    return str(section) if section.indices else f"{section.buffer.name}[:]"
+    return section.text if section.indices else f"{section.buffer.name}[:]"
 
 
 def _panel(panel: loops.Panel, is_result: bool) -> str:

@@ -370,11 +370,20 @@ class Multiply:
 
 @dataclass(frozen=True)
 class Section:
-    """All elements along the last axes of a buffer, at indices along the axes before: ``b3[i1]``; maybe transposed."""
+    """All elements along the last axes of a buffer, at indices along the axes before: ``b3[i1]``.
+
+    Attributes:
+        buffer: The buffer.
+        indices: Those along the axes before.
+        transposed: Whether the matrix is read with its axes exchanged.
+        band: The least and the greatest column less row, as the matrix is read, of elements that count; None where
+            there is no such limit. The others of an operand are zero, and those of a result are not needed.
+    """
 
     buffer: Buffer
     indices: tuple[Affine, ...] = ()
     transposed: bool = False
+    band: tuple[int | None, int | None] = (None, None)
 
     @property
     def shape(self) -> tuple[Size, ...]:
@@ -382,9 +391,18 @@ class Section:
         shape = self.buffer.shape[len(self.indices) :]
         return shape[::-1] if self.transposed else shape
 
-    def __str__(self) -> str:
+    @property
+    def text(self) -> str:
+        """The section in NumPy's notation, without its band."""
         text = str(Load(self.buffer, self.indices)) if self.indices else self.buffer.name
         return f"{text}.T" if self.transposed else text
+
+    def __str__(self) -> str:
+        text = self.text
+        for function, limit in zip(("triu", "tril"), self.band, strict=True):
+            if limit is not None:
+                text = f"{function}({text})" if limit == 0 else f"{function}({text}, {limit})"
+        return text
 
 
 @dataclass(frozen=True)

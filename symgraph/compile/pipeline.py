@@ -12,6 +12,7 @@ import numpy as np
 
 from symgraph.compile import lower as lowering
 from symgraph.compile import native
+from symgraph.compile.bands import add_bands
 from symgraph.compile.bounds import decide_bounds
 from symgraph.compile.build import build as build_loops
 from symgraph.compile.emit import emit
@@ -120,7 +121,7 @@ def plan(inputs: Sequence[Expr], outputs: Sequence[Expr], options: Options, name
     program = add_lifetimes(build_loops(schedule(arrays, given, options.fuse), inputs, arrays, name))
     # Straight-line code comes without repetitions from a graph; only loops that are joined make some.
     has_loops = any(isinstance(statement, Loop) for statement in program.body)
-    return find_products(tidy(decide_bounds(overlap(program)))) if options.fuse and has_loops else program
+    return add_bands(find_products(tidy(decide_bounds(overlap(program))))) if options.fuse and has_loops else program
 
 
 def build(inputs: Sequence[Expr], outputs: Sequence[Expr], options: Options, name: str) -> Compiled:

@@ -677,15 +677,17 @@ class Writer:
         a, x, y = (self._first(section) for section in (product.matrix, product.vector, product.result))
         distance = self.scope.memories[product.matrix.buffer].strides[-2]
         steps = (long(1), distance) if product.matrix.transposed else (distance, long(1))
-        rows, inner = (self.size(size) for size in product.matrix.shape)
-        columns.multiply(self.builder, self.lanes.width, rows, inner, a, steps, x, y, product.accumulate)
+        sizes = [self.size(size) for size in product.matrix.shape]
+        columns.multiply(self.builder, self.lanes.width, sizes, a, steps, x, y, product.accumulate, product.matrix.band)
 
     def _outer(self, product: loops.Outer) -> None:
         assert self.lanes is not None
         c, u, v = (self._first(section) for section in (product.result, product.left, product.right))
         distance = self.scope.memories[product.result.buffer].strides[-2]
         sizes = [self.size(size) for size in product.result.shape]
-        columns.add_outer(self.builder, self.lanes.width, self.scope.names[_COUNT], sizes, u, v, c, distance)
+        columns.add_outer(
+            self.builder, self.lanes.width, self.scope.names[_COUNT], sizes, u, v, c, distance, product.result.band
+        )
 
     def _first(self, section: loops.Section) -> Any:
         """Return the address of a section's first element."""
