@@ -284,7 +284,7 @@ def vector_loop(name: str, dtype: np.dtype[Any], arity: int, lanes: int) -> Call
             with cgutils.for_range(builder, builder.udiv(arguments[1], width)) as loop:
                 start = builder.mul(loop.index, width)
                 values = [builder.load(place(i, start), align=dtype.itemsize) for i in range(arity)]
-                result = emit_element(context, builder, name, dtype, values)
+                result = emit_element(builder, name, dtype, values)
                 builder.store(result, place(arity, start), align=dtype.itemsize)
             return context.get_dummy_value()
 

@@ -11,67 +11,55 @@ import subprocess
 import sys
 import textwrap
 import threading
-import traceback
 import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
-from numba.core.registry import CPUDispatcher
 
 import symgraph
-from symgraph.compile import cache, native
-from symgraph.errors import CacheWarning, CompileError
+import symgraph as sg
+from symgraph.compile import assembly, cache
+from symgraph.errors import CacheWarning
 
-SOURCE = """\
-import numpy as np
-
-from symgraph.compile.kernels import exp
-
-COMPILED = ("part_1", "kernel")
-
-
-def part_1(x):
-    return exp(x) + 1.0
-
-
-def kernel(x):
-    out = np.empty_like(x)
-    for i in range(x.shape[0]):
-        out[i] = part_1(x[i])
-    return out
-"""
 X = [0.0, 0.5, -1.0]
 EXPECTED = np.exp(X) + 1.0
 
 PROCESS = """\
 import json, os, signal, sys, warnings
 import numpy as np
-from numba.core import event
-from symgraph.compile import native
+import symgraph as sg
+from symgraph.compile import assembly
+
+assembled = []
+assemble = assembly.assemble
+def counted(module):
+    assembled.append(module.name)
+    return assemble(module)
+assembly.assemble = counted
 
 {before}
-compiled = event.RecordingListener()
-with event.install_listener("numba:compile", compiled), warnings.catch_warnings(record=True) as caught:
+with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
-    kernel = native.load({source!r}, cache_dir=sys.argv[1])
+    with sg.Graph():
+        x = sg.placeholder("x", ("n",))
+    function = sg.function([x], sg.exp(x) + 1.0, options=sg.Options(cache_dir=sys.argv[1]))
     {call}
 print(json.dumps(dict(
-    program=kernel.py_func.__module__,
-    hits=sum(kernel.stats.cache_hits.values()),
-    compilations=sum(happened.is_start for _, happened in compiled.buffer),
+    programs=list(assembly._loaded),
+    assembled=assembled,
     result=result,
     warnings=[f"{{w.category.__name__}}: {{w.message}}" for w in caught],
 )))
 """
-CALL = f"result = kernel(np.array({X})).tolist()"
+CALL = f"result = function(np.array({X})).tolist()"
 
 _different = itertools.count()
 
 
 def start(folder: Path, *, before: str = "", call: str = CALL, package: Path | None = None, **environment: str):
     package = package or Path(symgraph.__file__).parent
-    script = PROCESS.format(source=SOURCE, before=before, call=textwrap.indent(call, "    ").lstrip())
+    script = PROCESS.format(before=before, call=textwrap.indent(call, "    ").lstrip())
     return subprocess.Popen(
         [sys.executable, "-c", script, str(folder)],
         env=os.environ | {"PYTHONPATH": str(package.parent)} | environment,
@@ -87,9 +75,11 @@ def finish(process):
     return json.loads(output)
 
 
-def different_source() -> str:
-    """A program that this process has not loaded, and no other test uses."""
-    return f"def kernel(x):\n    return x + {next(_different)}.25\n"
+def different_function(**options):
+    """A function that this process has not compiled, and no other test uses."""
+    with sg.Graph():
+        x = sg.placeholder("x")
+    return sg.function([x], x + (next(_different) + 0.25), options=sg.Options(**options))
 
 
 @pytest.fixture(scope="module")
@@ -122,44 +112,41 @@ def test_two_processes_that_compile_at_once_leave_one_whole_program(raced):
     for report in reports:
         assert report["warnings"] == []
         np.testing.assert_allclose(report["result"], EXPECTED, rtol=1e-15)
-    assert sorted(path.suffix for path in folder.iterdir()) == [".code", ".py"]
+    assert [path.suffix for path in folder.iterdir()] == [".code"]
     assert cache.read_code(code_file(folder)) is not None
 
 
 def test_the_next_process_compiles_nothing(filled):
     report = finish(start(filled))
-    assert (report["hits"], report["compilations"], report["warnings"]) == (1, 0, [])
+    assert (report["assembled"], report["warnings"]) == ([], [])
     np.testing.assert_allclose(report["result"], EXPECTED, rtol=1e-15)
 
 
 def test_a_damaged_program_is_compiled_again_and_replaced(filled):
     healthy = code_file(filled).read_bytes()
     code_file(filled).write_bytes(healthy[:-100] + bytes(100))
-    next(filled.glob("*.py")).write_text("raise SystemExit('the text on disk was executed')\n")
     report = finish(start(filled))
-    assert report["hits"] == 0
-    assert report["compilations"] > 0
+    assert report["assembled"] == report["programs"]
     np.testing.assert_allclose(report["result"], EXPECTED, rtol=1e-15)
     assert cache.read_code(code_file(filled)) is not None
-    assert next(filled.glob("*.py")).read_text() == SOURCE
 
 
 @pytest.mark.parametrize("what", ["kernels", "processor"])
 def test_another_kernel_text_or_processor_is_another_program(raced, tmp_path, what):
-    package, environment = None, {}
+    package, before = None, ""
     if what == "kernels":
         package = tmp_path / "symgraph"
         shutil.copytree(Path(symgraph.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
         with (package / "compile" / "kernels" / "arithmetic.py").open("a") as file:
             file.write("\n\nVERSION = 2\n")
     else:
-        environment = {"NUMBA_CPU_NAME": "generic"}
-    report = finish(start(raced[0], call="result = None", package=package, **environment))
-    assert report["program"] != raced[1][0]["program"]
+        before = "from llvmlite import binding; binding.get_host_cpu_name = lambda: 'generic'"
+    report = finish(start(raced[0], before=before, package=package))
+    assert report["programs"] != raced[1][0]["programs"]
 
 
 def test_both_racing_processes_named_the_program_alike(raced):
-    assert raced[1][0]["program"] == raced[1][1]["program"]
+    assert raced[1][0]["programs"] == raced[1][1]["programs"]
 
 
 # What is not trusted
@@ -178,7 +165,7 @@ def test_both_racing_processes_named_the_program_alike(raced):
     ids=["empty", "shorter-than-its-digest", "truncated", "one-bit", "digest", "longer"],
 )
 def test_harmed_code_is_not_read(tmp_path, damage):
-    path = tmp_path / f"symgraph_{'0' * 32}-{'0' * 16}.code"
+    path = tmp_path / f"symgraph_{'0' * 32}.code"
     cache.write_code(path, b"machine code " * 10)
     assert cache.read_code(path) == b"machine code " * 10
     path.write_bytes(damage(path.read_bytes()))
@@ -216,8 +203,7 @@ def test_a_folder_that_others_can_write_is_not_used(tmp_path, mode):
     folder.mkdir()
     folder.chmod(mode)
     with pytest.warns(CacheWarning, match="others can write to it"):
-        function = native.load(different_source(), cache_dir=str(folder))
-    assert function.stats.cache_path is None
+        assert different_function(cache_dir=str(folder))(1.0) % 1 == 0.25
     assert list(folder.iterdir()) == []
 
 
@@ -236,16 +222,17 @@ def test_a_folder_that_cannot_be_made_costs_one_warning(tmp_path):
     (tmp_path / "file").write_text("not a folder")
     folder = str(tmp_path / "file" / "cache")
     with pytest.warns(CacheWarning, match="are not kept in"):
-        first = native.load(different_source(), cache_dir=folder)
-    second = native.load(different_source(), cache_dir=folder)
-    assert first.stats.cache_path is second.stats.cache_path is None
+        assert different_function(cache_dir=folder)(1.0) % 1 == 0.25
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert different_function(cache_dir=folder)(1.0) % 1 == 0.25
 
 
 def test_a_full_disk_costs_one_warning_and_no_result(tmp_path):
     pytest.importorskip("resource")
     # From here on a write of even one byte to a file fails in that process, as on a full disk.
     full = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))"
-    call = CALL + "\nnative.load('def kernel(x): return x', cache_dir=sys.argv[1])"
+    call = CALL + "\nsg.function([x], x * 2.0, options=sg.Options(cache_dir=sys.argv[1]))(np.ones(1))"
     report = finish(start(tmp_path / "cache", call=call, before=full))
     np.testing.assert_allclose(report["result"], EXPECTED, rtol=1e-15)
     assert len(report["warnings"]) == 1
@@ -254,49 +241,40 @@ def test_a_full_disk_costs_one_warning_and_no_result(tmp_path):
 
 
 def test_a_disk_that_fills_up_during_compilation_costs_one_warning_and_no_result(tmp_path, monkeypatch):
-    function = native.load(different_source(), cache_dir=str(tmp_path))
-
     def fail(source, destination):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", fail)
     with pytest.warns(CacheWarning, match="No space left"):
-        assert function(1.0) % 1 == 0.25
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert function(1) % 1 == 0.25
-    assert [path.suffix for path in tmp_path.iterdir()] == [".py"]
+        assert different_function(cache_dir=str(tmp_path))(1.0) % 1 == 0.25
+    assert list(tmp_path.iterdir()) == []
 
 
 # Ctrl-C
 
 INTERRUPT = """\
-class Interrupt(event.Listener):
-    def on_start(self, happened):
-        if "native_lowering" in happened.data["name"]:
-            signal.raise_signal(signal.SIGINT)
-
-    def on_end(self, happened):
-        pass
+optimize = assembly.optimize
+def interrupted(module):
+    assembly.optimize = optimize
+    signal.raise_signal(signal.SIGINT)
+assembly.optimize = interrupted
 """
 INTERRUPTED_CALL = f"""\
 result = "not interrupted"
 try:
-    with event.install_listener("numba:run_pass", Interrupt()):
-        kernel(np.array({X}))
+    function(np.array({X}))
 except KeyboardInterrupt:
-    left = sorted(name.partition(".")[2] for name in os.listdir(sys.argv[1]))
-    result = dict(left=left, again=kernel(np.array({X})).tolist())
+    left = os.listdir(sys.argv[1])
+    result = dict(left=left, again=function(np.array({X})).tolist())
 """
 
 
 def test_after_an_interrupt_the_same_process_and_the_next_one_go_on(tmp_path):
     folder = tmp_path / "cache"
     report = finish(start(folder, before=INTERRUPT, call=INTERRUPTED_CALL))
-    assert report["result"]["left"] == ["py"]
+    assert report["result"]["left"] == []
     np.testing.assert_allclose(report["result"]["again"], EXPECTED, rtol=1e-15)
-    report = finish(start(folder))
-    assert (report["hits"], report["compilations"]) == (1, 0)
+    assert finish(start(folder))["assembled"] == []
 
 
 def test_an_interrupted_write_leaves_what_was_there(tmp_path, monkeypatch):
@@ -317,57 +295,39 @@ def test_an_interrupted_write_leaves_what_was_there(tmp_path, monkeypatch):
 # Within one process
 
 
-def test_a_source_is_loaded_once_even_by_many_threads(tmp_path):
-    source = different_source()
+def test_a_program_is_compiled_once_even_by_many_threads(tmp_path, monkeypatch):
+    assembled = []
+    assemble = assembly.assemble
+
+    def counted(module):
+        assembled.append(module.name)
+        return assemble(module)
+
+    monkeypatch.setattr(assembly, "assemble", counted)
+    number = next(_different) + 0.25
     barrier = threading.Barrier(6)
-    functions = []
+    results = []
 
     def run():
+        with sg.Graph():
+            x = sg.placeholder("x")
+        function = sg.function([x], x + number, options=sg.Options(cache_dir=str(tmp_path)))
         barrier.wait()
-        functions.append(native.load(source, cache_dir=str(tmp_path)))
+        results.append(function(1.0))
 
     threads = [threading.Thread(target=run) for _ in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(functions) == 6
-    assert len({id(function) for function in functions}) == 1
-
-
-def test_what_is_called_is_the_dispatcher_itself_over_a_real_file(tmp_path):
-    source = different_source()
-    function = native.load(source, cache_dir=str(tmp_path))
-    assert type(function) is CPUDispatcher
-    assert Path(function.py_func.__code__.co_filename).read_text() == source
-    assert sys.modules[function.py_func.__module__].kernel is function.py_func
+    assert results == [1.0 + number] * 6
+    assert len(assembled) == 1
 
 
 def test_without_cache_nothing_is_written(tmp_path, monkeypatch):
     monkeypatch.setenv(cache.DIRECTORY_VARIABLE, str(tmp_path))
-    function = native.load(different_source(), cache=False)
-    assert function.stats.cache_path is None
+    assert different_function(cache=False)(1.0) % 1 == 0.25
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_module_without_the_entry_is_refused_and_not_registered(tmp_path):
-    before = set(sys.modules)
-    with pytest.raises(CompileError, match="defines no function 'other'"):
-        native.load(different_source(), entry="other", cache_dir=str(tmp_path))
-    assert set(sys.modules) == before
-
-
-def test_the_plain_module_computes_the_same_without_numba():
-    module = native.load_plain(SOURCE)
-    np.testing.assert_allclose(module.kernel(np.array(X)), EXPECTED, rtol=1e-15)
-    assert not isinstance(module.part_1, CPUDispatcher)
-
-
-def test_a_traceback_shows_the_lines_of_a_module_in_memory():
-    module = native.load_plain("def kernel(x):\n    return x / 0  # here\n")
-    with pytest.raises(ZeroDivisionError) as caught:
-        module.kernel(1)
-    assert "return x / 0  # here" in "".join(traceback.format_exception(caught.value))
 
 
 # The folder
@@ -385,10 +345,8 @@ def test_the_folder_is_private_and_named_by_argument_variable_or_platform(tmp_pa
 
 def fill(folder: Path, digit: str, used: int) -> str:
     name = f"symgraph_{digit * 32}"
-    cache.write_text(folder / f"{name}.py", "12345")
-    cache.write_code(folder / f"{name}-{'0' * 16}.code", b"12345")
-    for path in folder.glob(name + "*"):
-        os.utime(path, (used, used))
+    cache.write_code(folder / f"{name}.code", b"12345")
+    os.utime(folder / f"{name}.code", (used, used))
     return name
 
 
@@ -397,11 +355,11 @@ def test_entries_are_listed_and_cleared_and_strangers_stay(tmp_path):
     strangers = ["notes.txt", "symgraph_notes.py", f"symgraph_{'a' * 32}.txt"]
     for stranger in strangers:
         (tmp_path / stranger).write_text("mine")
-    (tmp_path / f"symgraph_{'c' * 32}.py").mkdir()
-    assert cache.entries(tmp_path) == [(new, 42, 2000.0), (old, 42, 1000.0)]
-    assert cache.size(tmp_path) == 84
+    (tmp_path / f"symgraph_{'c' * 32}.code").mkdir()
+    assert cache.entries(tmp_path) == [(new, 37, 2000.0), (old, 37, 1000.0)]
+    assert cache.size(tmp_path) == 74
     assert cache.clear(tmp_path) == 2
-    assert {path.name for path in tmp_path.iterdir()} == {*strangers, f"symgraph_{'c' * 32}.py"}
+    assert {path.name for path in tmp_path.iterdir()} == {*strangers, f"symgraph_{'c' * 32}.code"}
     assert (cache.entries(tmp_path), cache.size(tmp_path)) == ([], 0)
 
 
@@ -413,11 +371,11 @@ def test_a_folder_that_does_not_exist_is_empty(tmp_path):
 def test_reading_counts_as_use(tmp_path):
     name = fill(tmp_path, "a", 1000)
     fill(tmp_path, "b", 2000)
-    assert cache.read_code(tmp_path / f"{name}-{'0' * 16}.code") is not None
+    assert cache.read_code(tmp_path / f"{name}.code") is not None
     assert cache.entries(tmp_path)[0].name == name
 
 
-@pytest.mark.parametrize("limits", [{"maximum_entries": 2}, {"maximum_bytes": 2 * 42}])
+@pytest.mark.parametrize("limits", [{"maximum_entries": 2}, {"maximum_bytes": 2 * 37}])
 def test_what_was_unused_for_longest_is_pruned(tmp_path, limits):
     names = [fill(tmp_path, digit, used) for digit, used in (("a", 2000), ("b", 1000), ("c", 3000))]
     cache.prune(tmp_path, **limits)
@@ -425,7 +383,7 @@ def test_what_was_unused_for_longest_is_pruned(tmp_path, limits):
 
 
 def test_what_a_killed_process_left_is_pruned_and_what_is_being_written_stays(tmp_path):
-    abandoned, current = (tmp_path / f"symgraph_{digit * 32}.py.x1_y.part" for digit in "ab")
+    abandoned, current = (tmp_path / f"symgraph_{digit * 32}.code.x1_y.part" for digit in "ab")
     abandoned.write_text("half")
     current.write_text("half")
     os.utime(abandoned, (1000, 1000))

@@ -15,6 +15,7 @@ import scipy.special
 
 import symgraph.ops.elementwise  # noqa: F401  (registers the operations)
 from symgraph.compile import kernels
+from symgraph.compile.kernels.lowering import teach
 from symgraph.op import REGISTRY, Kind
 from tests.helpers.kernels import (
     ADVERSARIAL,
@@ -27,6 +28,7 @@ from tests.helpers.kernels import (
     takes,
 )
 
+teach()
 _wrap_index = kernels.wrap_index
 OPERATIONS = [
     op

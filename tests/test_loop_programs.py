@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import traceback
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 import symgraph as sg
 from symgraph import dims
-from symgraph.compile import pipeline
+from symgraph.compile import native, pipeline
 from symgraph.compile.contraction import cheapest_order
 from symgraph.compile.loops import (
     Accumulate,
@@ -256,3 +257,10 @@ def test_an_exponential_of_another_difference_stays() -> None:
     others = [sg.exp(x - sg.logsumexp(y, axis=1, keepdims=True)), sg.exp(x - sg.logsumexp(x, axis=1)[None, :])]
     feed = {x: np.random.default_rng(0).normal(size=(4, 4)), y: np.random.default_rng(1).normal(size=(4, 4))}
     check([*others, sg.exp(sg.logsumexp(x) - x)], feed)
+
+
+def test_a_traceback_shows_the_lines_of_an_emitted_module() -> None:
+    module = native.load_plain("def kernel(x):\n    return x / 0  # here\n")
+    with pytest.raises(ZeroDivisionError) as caught:
+        module.kernel(1)
+    assert "return x / 0  # here" in "".join(traceback.format_exception(caught.value))

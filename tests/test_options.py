@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import symgraph as sg
-from symgraph.compile import native
+from symgraph.compile.identity import program_name
 from symgraph.options import program_identity, thread_count
 
 VARIABLES = ["SYMGRAPH_NUM_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS"]
@@ -106,7 +106,7 @@ def test_backend_and_options_make_another_program():
     others = [replace(usual, optimize=False), replace(usual, fuse=False)]
     identities = {program_identity(backend, o) for backend in ("numba", "numpy") for o in (usual, *others)}
     assert len(identities) == 6
-    names = {native._program_name("text", "kernel", identity) for identity in identities}
+    names = {program_name("text", identity) for identity in identities}
     assert len(names) == 6
 
 

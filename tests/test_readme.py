@@ -74,11 +74,19 @@ def test_links_and_paths_of_a_document_lead_somewhere(document: str) -> None:
 
 
 def test_statements_that_contributing_shows_stand_in_the_source() -> None:
-    shown = [" ".join(block.split()) for block in blocks("CONTRIBUTING.md", "python")]
+    shown = [" ".join(block.split()) for block in blocks("CONTRIBUTING.md", "python")[:-1]]
     sources = [ROOT / "symgraph/ops/elementwise.py", ROOT / "symgraph/rewrite/algebra.py"]
     text = " ".join(" ".join(path.read_text(encoding="utf-8").split()) for path in sources)
     assert len(shown) == 2
     assert [statement for statement in shown if statement not in text] == []
+
+
+def test_contributing_prints_the_code_of_a_graph(capsys: pytest.CaptureFixture[str]) -> None:
+    exec(blocks("CONTRIBUTING.md", "python")[-1], {})
+    _, written, optimized, machine = re.split(r"; ModuleID|\.file", capsys.readouterr().out)
+    assert 'define i8* @"f"' in written
+    assert "define ptr @f" in optimized
+    assert all("PyEval_SaveThread" in text for text in (written, optimized, machine))
 
 
 def load_example(name: str) -> Any:

@@ -1,9 +1,7 @@
 """The folder of compiled programs: private to the user, and trusted only as far as it can be checked.
 
-A program is kept in files that are named by the hash of everything its machine code depends on:
-
-    symgraph_<hash>.py                the emitted module, for people, debuggers and tracebacks; never executed from here
-    symgraph_<hash>-<signature>.code  machine code for one signature, behind a SHA-256 of it and of the file's name
+A program is one file, ``symgraph_<hash>.code``, named by the hash of everything its machine code depends on: an object
+file, behind a SHA-256 of it and of the file's name.
 
 Files are written aside and renamed, so that another process, or this one after Ctrl-C, sees a whole file or none.
 A folder that cannot be used costs one warning; programs are then compiled for this process only.
@@ -31,7 +29,7 @@ DIRECTORY_VARIABLE = "SYMGRAPH_CACHE_DIR"
 MAXIMUM_BYTES = 2**30
 MAXIMUM_ENTRIES = 2000
 
-_OUR_FILE = re.compile(r"(symgraph_[0-9a-f]{32})(?:\.py|-[0-9a-f]{16}\.code)(\.\w+\.part)?")
+_OUR_FILE = re.compile(r"(symgraph_[0-9a-f]{32})\.code(\.\w+\.part)?")
 _ABANDONED_SECONDS = 3600.0
 _DIGEST_BYTES = 32
 _refused: set[Path] = set()
@@ -80,19 +78,6 @@ def refuse(folder: Path, reason: object) -> None:
             CacheWarning,
             stacklevel=3,
         )
-
-
-def write_text(path: Path, text: str) -> None:
-    """Store the text, unless it is there already.
-
-    Raises:
-        OSError: The file cannot be written.
-    """
-    content = text.encode()
-    with contextlib.suppress(OSError):
-        if path.read_bytes() == content:
-            return
-    _replace(path, content)
 
 
 def write_code(path: Path, code: bytes) -> None:

@@ -9,12 +9,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba.extending import register_jitable
+
+from symgraph.compile.kernels.lowering import jitable
 
 Array = np.ndarray[Any, Any]
 
 
-@register_jitable
+@jitable
 def cumulative_sum(x: Array) -> Array:
     """Return running sums along the middle axis."""
     out = np.empty_like(x)
@@ -25,7 +26,7 @@ def cumulative_sum(x: Array) -> Array:
     return out
 
 
-@register_jitable
+@jitable
 def exclusive_prod(x: Array) -> Array:
     """Return, for each element, the product of all others along the middle axis."""
     out = np.ones_like(x)
@@ -43,7 +44,7 @@ def exclusive_prod(x: Array) -> Array:
     return out
 
 
-@register_jitable
+@jitable
 def argmax(x: Array) -> Array:
     """Return the index of the first greatest element (the first NaN where there is one) along the middle axis."""
     out = np.zeros((x.shape[0], x.shape[2]), np.int64)
@@ -58,7 +59,7 @@ def argmax(x: Array) -> Array:
     return out
 
 
-@register_jitable
+@jitable
 def argmin(x: Array) -> Array:
     """Return the index of the first smallest element (the first NaN where there is one) along the middle axis."""
     out = np.zeros((x.shape[0], x.shape[2]), np.int64)
@@ -73,7 +74,7 @@ def argmin(x: Array) -> Array:
     return out
 
 
-@register_jitable
+@jitable
 def matmul(x: Array, y: Array) -> Array:
     """Return the products of two stacks of matrices."""
     out = np.zeros((x.shape[0], x.shape[1], y.shape[2]), x.dtype)
@@ -86,7 +87,7 @@ def matmul(x: Array, y: Array) -> Array:
     return out
 
 
-@register_jitable
+@jitable
 def integer_matmul(x: Array, y: Array) -> Array:
     """Return the product of two matrices of integers or booleans, of any layouts."""
     out = np.zeros((x.shape[0], y.shape[1]), x.dtype)
@@ -97,7 +98,7 @@ def integer_matmul(x: Array, y: Array) -> Array:
     return out
 
 
-@register_jitable
+@jitable
 def cholesky(x: Array) -> Array:
     """Return the lower Cholesky factors."""
     out = np.empty_like(x)
@@ -106,7 +107,7 @@ def cholesky(x: Array) -> Array:
     return out
 
 
-@register_jitable
+@jitable
 def solve(a: Array, b: Array) -> Array:
     """Return the solutions of ``a @ x = b``."""
     out = np.empty_like(b)
@@ -118,7 +119,7 @@ def solve(a: Array, b: Array) -> Array:
 _BLOCK = 64
 
 
-@register_jitable
+@jitable
 def _substitute(a: Array, out: Array, first: int, last: int, lower: bool, transposed: bool) -> None:
     """Solve for the rows of one diagonal block, row after row, all rows outside it being done."""
     forward = lower != transposed
@@ -133,7 +134,7 @@ def _substitute(a: Array, out: Array, first: int, last: int, lower: bool, transp
             out[r, k] /= a[r, r]
 
 
-@register_jitable
+@jitable
 def solve_triangular(a: Array, b: Array, lower: bool, transposed: bool) -> Array:
     """Return the solutions of triangular systems: blocks by substitution, what is between them by matrix products."""
     out = b.copy()
@@ -155,7 +156,7 @@ def solve_triangular(a: Array, b: Array, lower: bool, transposed: bool) -> Array
     return out
 
 
-@register_jitable
+@jitable
 def inv(x: Array) -> Array:
     """Return the inverses."""
     out = np.empty_like(x)
@@ -164,7 +165,7 @@ def inv(x: Array) -> Array:
     return out
 
 
-@register_jitable
+@jitable
 def det(x: Array) -> Array:
     """Return the determinants."""
     out = np.empty(x.shape[0], x.dtype)
@@ -173,7 +174,7 @@ def det(x: Array) -> Array:
     return out
 
 
-@register_jitable
+@jitable
 def det_sign(x: Array) -> Array:
     """Return the signs of the determinants."""
     out = np.empty(x.shape[0], x.dtype)
@@ -182,7 +183,7 @@ def det_sign(x: Array) -> Array:
     return out
 
 
-@register_jitable
+@jitable
 def logabsdet(x: Array) -> Array:
     """Return the logarithms of the absolute values of the determinants."""
     out = np.empty(x.shape[0], x.dtype)

@@ -5,13 +5,15 @@ Each stage is a pure function in a module of its own; this one composes them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import importlib
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from symgraph.compile import assembly
 from symgraph.compile import lower as lowering
-from symgraph.compile import native
 from symgraph.compile.bands import add_bands
 from symgraph.compile.bounds import decide_bounds
 from symgraph.compile.build import build as build_loops
@@ -19,7 +21,7 @@ from symgraph.compile.emit import emit
 from symgraph.compile.entry import Entry
 from symgraph.compile.factor import factor
 from symgraph.compile.lifetimes import add_lifetimes
-from symgraph.compile.loops import Buffer, Loop
+from symgraph.compile.loops import Loop
 from symgraph.compile.loops import Program as LoopProgram
 from symgraph.compile.machine.program import given_results
 from symgraph.compile.memory import Memory, plan_memory
@@ -53,34 +55,32 @@ class Compiled:
         self._more = () if self._threads is None else (self._threads,)
         self._arrays = () if program.user_functions else tuple(given_results(program))
         self._sizes = program.sizes
-        # Numba hands numbers back as Python's.
+        # Machine code hands numbers back as Python's.
         self._scalars = [(i, r.dtype.type) for i, r in enumerate(program.results) if not getattr(r, "shape", ())]
-        functions = {f"function_{i + 1}": f for i, f in enumerate(program.user_functions)}
+        self._options = options
+
+    @cached_property
+    def _code(self) -> Callable[..., tuple[Any, ...]]:
+        """The machine code; compiled, or found on disk, when it is first asked for."""
+        program, options = self._program, self._options
+        if program.user_functions:
+            functions = {f"function_{i + 1}": f for i, f in enumerate(program.user_functions)}
+            kernel: Callable[..., Any] = importlib.import_module("symgraph.compile.native").load(self.source, functions)
+            return kernel
+        # Neither text says of which types arguments and results are.
+        kinds = [each.dtype.str for each in (*program.arguments, *program.results)]
+        text = f"{self.source}\n{program}\n{kinds}"
         identity = program_identity("numba", options)
-        if functions:
-            self._kernel = native.load(self.source, identity=identity, namespace=functions)
-        else:
-            # Neither text says of which types arguments and results are.
-            kinds = [each.dtype.str for each in (*program.arguments, *program.results)]
-            text = f"{self.source}\n{program}\n{kinds}"
-            self._kernel = native.load_machine(
-                program, text, cache=options.cache, cache_dir=options.cache_dir, identity=identity
-            )
+        return assembly.load(program, text, cache=options.cache, cache_dir=options.cache_dir, identity=identity)
 
     def memory(self) -> Memory:
         """Return the planned memory, by the names of sizes."""
         return plan_memory(self._program, self._threads or 1)
 
     def entry(self) -> Entry:
-        """Return the machine code; before the first run its callers pass Numba's look at the types of arguments."""
-        examples = [
-            np.empty((0,) * len(taken.shape), taken.dtype) if isinstance(taken, Buffer) else taken.dtype.type(0)
-            for taken in self._program.arguments
-        ]
-        examples += [np.empty((0,) * len(array.shape), array.dtype) for array in self._arrays]
-        code = native.machine_code(self._kernel, [*examples, *[0] * (len(self._sizes) + len(self._more))])
+        """Return the machine code and what it takes."""
         numbers = [None if getattr(r, "shape", ()) else r.dtype.type for r in self._program.results]
-        return Entry(code, tuple(self._constants), self._sizes, tuple(numbers), self._threads, self._arrays)
+        return Entry(self._code, tuple(self._constants), self._sizes, tuple(numbers), self._threads, self._arrays)
 
     def run(self, values: Sequence[Any], sizes: dict[str, int]) -> list[Any]:
         """Return new arrays, and NumPy scalars for outputs without axes.
@@ -92,7 +92,7 @@ class Compiled:
         try:
             numbers = map(sizes.__getitem__, self._sizes)
             arrays = [np.empty([evaluate(s, sizes) for s in array.shape], array.dtype) for array in self._arrays]
-            results = list(self._kernel(*values, *self._constants, *arrays, *numbers, *self._more))
+            results = list(self._code(*values, *self._constants, *arrays, *numbers, *self._more))
         except IndexError as error:
             raise _readable(error) from None
         if self._arrays:
@@ -125,5 +125,5 @@ def plan(inputs: Sequence[Expr], outputs: Sequence[Expr], options: Options, name
 
 
 def build(inputs: Sequence[Expr], outputs: Sequence[Expr], options: Options, name: str) -> Compiled:
-    """Return the compiled program of a graph; Numba compiles it at its first call, or finds it on disk."""
+    """Return the compiled program of a graph; it becomes machine code, or is found on disk, at its first call."""
     return Compiled(plan(inputs, outputs, options, name), options)

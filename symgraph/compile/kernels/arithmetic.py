@@ -14,14 +14,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numba.extending import register_jitable
 
 from symgraph.compile.kernels import vector_special
 from symgraph.compile.kernels.lanes import vectorises
-from symgraph.compile.kernels.lowering import Emitter, by_sign, calls, compiles, kernel, unchanged
+from symgraph.compile.kernels.lowering import Emitter, by_sign, calls, compiles, jitable, kernel, unchanged
 
 
-@register_jitable
+@jitable
 def wrap_index(index: Any, size: Any) -> Any:
     """Return an index counted from the front.
 
@@ -96,7 +95,7 @@ def _power_by_squaring(one: Any) -> Emitter:
             exponent >>= one
         return result
 
-    return compiles(source, raises=True)
+    return compiles(source)
 
 
 _INTEGER_POWER = by_sign(_power_by_squaring(np.int64(1)), _power_by_squaring(np.uint64(1)))

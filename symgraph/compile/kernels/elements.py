@@ -11,11 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numba
 import numpy as np
 from llvmlite import ir
-from numba.core.typing import templates
 
+from symgraph.compile.kernels import vector_gamma
 from symgraph.compile.kernels.instructions import (
     BOOLEAN,
     any_lane,
@@ -25,9 +24,8 @@ from symgraph.compile.kernels.instructions import (
     llvm_type,
     resized,
     suffix,
-    width_of,
 )
-from symgraph.compile.kernels.lanes import EXPLICIT
+from symgraph.compile.kernels.lanes import EXPLICIT, FORMATS, Caller, Lane, calls_kernel
 from symgraph.compile.kernels.lowering import EMITTERS
 from symgraph.compile.kernels.vector_special import floor_division
 
@@ -37,14 +35,10 @@ Rule = Callable[..., Any]
 Failure = Callable[[Any, Any], None]
 """Emits what happens when an operation is an error: ``(builder, condition of each lane)``."""
 
-_from_dtype: Any = numba.from_dtype
-_int64: Any = numba.types.int64
-_signature: Any = templates.signature
 _CONTRACT = ("contract",)
 
 
 def emit_element(
-    context: Any,
     builder: Any,
     operation: str,
     dtype: DType,
@@ -56,33 +50,31 @@ def emit_element(
     """Emit an elementwise operation.
 
     Args:
-        context: Numba's target context.
-        builder: Where to emit; in any function of the module, not only in one that Numba made.
+        builder: Where to emit.
         operation: The operation's name, or ``copy``, or ``accumulate``: a sum that may be reordered.
         dtype: The operands' dtype; for where that of the branches.
         values: The operands: all of the dtype's LLVM type, or all vectors of one width.
         attributes: The operation's attributes.
-        fail: Emits what happens where an integer is raised to a negative power; without it Numba's ValueError is
-            raised, which needs a function that Numba made.
+        fail: Emits what happens where an integer is raised to a negative power.
 
     Returns:
         A value of the operands' type, or truth values.
     """
     rule = _RULES.get(operation)
     if operation == "astype":
-        return emit_cast(context, builder, values[0], dtype, np.dtype(attributes[0]))
+        return emit_cast(builder, values[0], dtype, np.dtype(attributes[0]))
     if operation == "power" and dtype.kind in "iu":
-        return _integer_power(context, builder, dtype, values[0], values[1], fail)
+        return _integer_power(builder, dtype, values[0], values[1], fail)
     if operation in ("floor_divide", "remainder"):
         if dtype.kind == "f":
-            return _divide_down(context, builder, operation, dtype, *values)
+            return _divide_down(builder, operation, *values)
         return _quotient_and_rest(builder, dtype, *values)[operation == "remainder"]
     if rule is not None:
         return rule(builder, dtype, *values)
-    return _call_kernel(context, builder, operation, dtype, values, attributes)
+    return _kernel(operation, attributes)(builder, values)
 
 
-def emit_cast(context: Any, builder: Any, value: Any, before: DType, after: DType) -> Any:
+def emit_cast(builder: Any, value: Any, before: DType, after: DType) -> Any:
     """Emit the conversion of a value from one dtype to another, as NumPy's astype does it.
 
     Floats that an integer dtype cannot hold become any number.
@@ -266,10 +258,10 @@ def _quotient_and_rest(builder: Any, dtype: DType, x: Any, y: Any) -> tuple[Any,
     return builder.select(by_zero, zero, quotient), builder.select(down, builder.add(rest, divisor), rest)
 
 
-def _integer_power(context: Any, builder: Any, dtype: DType, x: Any, y: Any, fail: Failure | None) -> Any:
+def _integer_power(builder: Any, dtype: DType, x: Any, y: Any, fail: Failure | None) -> Any:
     """Emit an integer's power by repeated squaring, lanes side by side until the last is done."""
-    if dtype.kind == "i":
-        (fail or _raising(context))(builder, builder.icmp_signed("<", y, constant(y.type, 0)))
+    if dtype.kind == "i" and fail is not None:
+        fail(builder, builder.icmp_signed("<", y, constant(y.type, 0)))
     name = f"symgraph.power.{suffix(x.type)}"
     module, kind = builder.module, x.type
     if name not in module.globals:
@@ -292,15 +284,6 @@ def _integer_power(context: Any, builder: Any, dtype: DType, x: Any, y: Any, fai
         inner.position_at_end(done)
         inner.ret(more)
     return builder.call(module.globals[name], [x, y])
-
-
-def _raising(context: Any) -> Failure:
-    def fail(builder: Any, condition: Any) -> None:
-        with builder.if_then(any_lane(builder, condition), likely=False):
-            message = "Integers to negative integer powers are not allowed."
-            context.call_conv.return_user_exc(builder, ValueError, (message,))
-
-    return fail
 
 
 def _internal_function(module: Any, name: str, signature: Any) -> Any:
@@ -357,68 +340,20 @@ _RULES: dict[str, Rule] = {
 }
 
 
-def _call_kernel(
-    context: Any, builder: Any, operation: str, dtype: DType, values: Sequence[Any], attributes: tuple[Any, ...]
-) -> Any:
-    """Emit a kernel: one that takes vectors at once, others lane by lane."""
-    emitter = EMITTERS[operation]
-    operand = _from_dtype(dtype)
-    sig = _signature(operand, *[operand] * len(values), *[_int64] * len(attributes))
-    kind = values[0].type
-    if emitter in EXPLICIT:
-        return EXPLICIT[emitter](context, builder, sig, values)
-    if width_of(kind) is None:
-        return emitter(context, builder, sig, [*values, *(_static(a) for a in attributes)])
-    name = ".".join(["symgraph", operation, *map(str, attributes), suffix(kind)])
-    module = builder.module
-    if name not in module.globals:
-        function = _internal_function(module, name, ir.FunctionType(kind, [kind] * len(values)))
-        inner = ir.IRBuilder(function.append_basic_block("entry"))
-        _emit_lane_by_lane(context, inner, emitter, sig, function, attributes)
-    return builder.call(module.globals[name], values)
+_GAMMA: dict[str, Caller] = {
+    "lgamma": calls_kernel(vector_gamma.lgamma, in_double=True),
+    "digamma": calls_kernel(vector_gamma.digamma, in_double=True),
+}
 
 
-def _divide_down(context: Any, builder: Any, operation: str, dtype: DType, x: Any, y: Any) -> Any:
-    """Emit the quotient of two floats rounded down, or its remainder; where fmod takes many steps, lane by lane."""
-    usual, unusual = floor_division(builder, operation, x, y)
-    before = builder.block
-    with builder.if_then(any_lane(builder, unusual), likely=False):
-        exact = _call_kernel(context, builder, operation, dtype, [x, y], ())
-        chosen = builder.select(unusual, exact, usual)
-        after = builder.block
-    result = builder.phi(x.type)
-    result.add_incoming(usual, before)
-    result.add_incoming(chosen, after)
-    return result
+def _kernel(operation: str, attributes: tuple[Any, ...]) -> Caller:
+    """Return what calls the kernel of an operation, whose attributes are part of it."""
+    if operation == "polygamma":
+        return calls_kernel(vector_gamma.polygamma(*attributes), in_double=True)
+    return _GAMMA.get(operation) or EXPLICIT[EMITTERS[operation]]
 
 
-def _static(attribute: Any) -> Any:
-    return ir.Constant(ir.IntType(64), int(attribute))
-
-
-def _emit_lane_by_lane(
-    context: Any, builder: Any, emitter: Any, sig: Any, function: Any, attributes: tuple[Any, ...]
-) -> None:
-    """Emit the body of a function of vectors: a loop over the lanes, which are kept in memory meanwhile."""
-    kind = function.function_type.return_type
-    index_type = ir.IntType(64)
-    places = [builder.alloca(kind) for _ in (*function.args, None)]
-    for place, argument in zip(places, function.args, strict=False):
-        builder.store(argument, place)
-    start = builder.block
-    body, done = (function.append_basic_block(part) for part in ("lane", "done"))
-    builder.branch(body)
-    builder.position_at_end(body)
-    index = builder.phi(index_type)
-    index.add_incoming(ir.Constant(index_type, 0), start)
-    pointers = [
-        builder.gep(builder.bitcast(place, kind.element.as_pointer()), [index], inbounds=True) for place in places
-    ]
-    lanes = [builder.load(pointer) for pointer in pointers[:-1]]
-    result = emitter(context, builder, sig, [*lanes, *(_static(a) for a in attributes)])
-    builder.store(result, pointers[-1])
-    following = builder.add(index, ir.Constant(index_type, 1))
-    index.add_incoming(following, builder.block)
-    builder.cbranch(builder.icmp_unsigned("<", following, ir.Constant(index_type, kind.count)), body, done)
-    builder.position_at_end(done)
-    builder.ret(builder.load(places[-1]))
+def _divide_down(builder: Any, operation: str, x: Any, y: Any) -> Any:
+    """Emit the quotient of two floats rounded down, or its remainder."""
+    format = FORMATS[str(element_of(x.type))]
+    return floor_division(operation, Lane(builder, x, format), Lane(builder, y, format)).value

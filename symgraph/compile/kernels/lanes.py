@@ -57,8 +57,10 @@ def keep_calls(function: Any) -> None:
 
 DOUBLE, FLOAT = Format(_DOUBLE, 64, 53), Format(_FLOAT, 32, 24)
 FORMATS = {"double": DOUBLE, "float": FLOAT}
-EXPLICIT: dict[Emitter, Emitter] = {}
-"""For the emitter of a kernel written with lanes, the one to use where vectors are explicit."""
+Caller = Callable[[Any, Sequence[Any]], Any]
+"""Emits the call of a kernel written with lanes: ``(builder, values) -> value``."""
+EXPLICIT: dict[Emitter, Caller] = {}
+"""For the emitter of a kernel written with lanes, what calls it where vectors are explicit."""
 
 Coefficients = Mapping[str, tuple[float, ...]]
 
@@ -277,12 +279,19 @@ def vectorises(
         in_double: Whether float32 is computed in float64 and rounded once.
         explicit: The kernel where vectors are explicit, and branches do no harm; the same if not given.
     """
-    emit, EXPLICIT[emit] = _calls_kernel(source, in_double), _calls_kernel(explicit or source, in_double)
+    call = calls_kernel(source, in_double)
+
+    def emit(context: Any, builder: Any, sig: Any, values: Sequence[Any]) -> Any:
+        return call(builder, values)
+
+    EXPLICIT[emit] = calls_kernel(explicit, in_double) if explicit else call
     return emit
 
 
-def _calls_kernel(source: Callable[..., Lane], in_double: bool) -> Emitter:
-    def emit(context: Any, builder: Any, sig: Any, values: Sequence[Any]) -> Any:
+def calls_kernel(source: Callable[..., Lane], in_double: bool = False) -> Caller:
+    """Return what calls a kernel; `in_double` as for `vectorises`."""
+
+    def call(builder: Any, values: Sequence[Any]) -> Any:
         function = _kernel_function(builder.module, source, [value.type for value in values], in_double)
         set.add(builder.function.attributes, WIDEST)
         builder.function.attributes.alignstack = _ALIGNED
@@ -291,7 +300,7 @@ def _calls_kernel(source: Callable[..., Lane], in_double: bool) -> Emitter:
         _calls[builder.function] = count = _calls.get(builder.function, 0) + registers
         return builder.call(function, values, attrs=("noinline",) if count > _INLINED else ())
 
-    return emit
+    return call
 
 
 def _kernel_function(

@@ -5,26 +5,20 @@ Numba can be taught a function in two ways. An ``overload`` compiles a Python fu
 contains is then one call of Numba's own scalar code. So kernels that Numba has a correct scalar code for are
 lowered to it, those whose speed matters to instructions of our own that LLVM vectorises (`lanes`), and only the others
 are compiled from a Python source, once per process.
+
+Only emitted modules that Numba compiles need any of it, so Numba is imported, and taught, by `teach`.
 """
 
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numba
 import numpy as np
-from numba import extending
-from numba.core.typing import templates
-
-# Numba's own annotations are incomplete: its types and options are looked up without them.
-types: Any = numba.types
-njit: Any = numba.njit
-signature: Any = templates.signature
-lower_builtin: Any = extending.lower_builtin
-type_callable: Any = extending.type_callable
 
 Function = Callable[..., Any]
 Emitter = Callable[[Any, Any, Any, Sequence[Any]], Any]
@@ -32,6 +26,23 @@ Emitter = Callable[[Any, Any, Any, Sequence[Any]], Any]
 
 EMITTERS: dict[str, Emitter] = {}
 """What each kernel emits for floating-point numbers, by name."""
+
+_lessons: list[Callable[[Any], None]] = []
+_teaching = threading.Lock()
+
+
+def teach() -> None:
+    """Teach Numba what it has not been taught yet: before it compiles a function that calls kernels."""
+    with _teaching:
+        importlib.import_module("numba.extending")
+        while _lessons:
+            _lessons.pop(0)(importlib.import_module("numba"))
+
+
+def jitable(function: Function) -> Function:
+    """Return a function that Numba compiles where another one calls it."""
+    _lessons.append(lambda numba: numba.extending.register_jitable(function))
+    return function
 
 
 def calls(target: Function) -> Emitter:
@@ -48,7 +59,7 @@ def unchanged(context: Any, builder: Any, sig: Any, values: Sequence[Any]) -> An
     return values[0]
 
 
-def compiles(source: Function, *, widened: bool = True, raises: bool = False) -> Emitter:
+def compiles(source: Function, *, widened: bool = True) -> Emitter:
     """Return the emitter that calls a Python function, compiled by Numba when it is first called.
 
     Args:
@@ -56,22 +67,20 @@ def compiles(source: Function, *, widened: bool = True, raises: bool = False) ->
         widened: Whether it is compiled for the widest type of the arguments' kind. So float32 is computed in
             float64 and rounded once; small integers are computed in 64 bits and wrap when they are narrowed, as
             NumPy's do.
-        raises: Whether it may raise. Other calls stand in functions that Numba did not make as well, which have no
-            way to hand on an exception.
     """
-    compiled = njit(error_model="numpy", nogil=True, no_cpython_wrapper=True)(source)
+
+    @functools.cache
+    def compiled() -> Any:
+        numba = importlib.import_module("numba")
+        function = numba.njit(error_model="numpy", nogil=True, no_cpython_wrapper=True)(source)
+        return numba.types.Dispatcher(function)
 
     def emit(context: Any, builder: Any, sig: Any, values: Sequence[Any]) -> Any:
-        dispatcher = types.Dispatcher(compiled)
+        dispatcher = compiled()
         wide = tuple(_widest(t) for t in sig.args) if widened else sig.args
         inner = dispatcher.get_call_type(context.typing_context, wide, {})
         cast = [context.cast(builder, v, t, w) for v, t, w in zip(values, sig.args, wide, strict=True)]
-        if raises:
-            result = context.get_function(dispatcher, inner)(builder, cast)
-        else:
-            made = compiled.get_compile_result(inner)
-            context.add_linking_libs([made.library])
-            _, result = context.call_internal_no_propagate(builder, made.fndesc, inner, cast)
+        result = context.get_function(dispatcher, inner)(builder, cast)
         return context.cast(builder, result, inner.return_type, sig.return_type)
 
     return emit
@@ -87,6 +96,7 @@ def by_sign(signed: Emitter, unsigned: Emitter) -> Emitter:
 
 
 def _widest(numba_type: Any) -> Any:
+    types = importlib.import_module("numba").types
     if isinstance(numba_type, types.Float):
         return types.float64
     if isinstance(numba_type, types.Integer):
@@ -104,10 +114,11 @@ def kernel(
             stated are emitted as floats are.
         predicate: Whether the result is a boolean; otherwise it has the dtype of the arguments.
     """
-    by_kind = ((types.Float, floats), (types.Integer, integers or floats), (types.Boolean, booleans or floats))
 
     def decorate(function: Function) -> Function:
         def emit(context: Any, builder: Any, sig: Any, values: Sequence[Any]) -> Any:
+            types = importlib.import_module("numba").types
+            by_kind = ((types.Float, floats), (types.Integer, integers or floats), (types.Boolean, booleans or floats))
             chosen = next(emitter for kind, emitter in by_kind if isinstance(sig.args[0], kind))
             return chosen(context, builder, sig, values)
 
@@ -139,18 +150,23 @@ def in_double(attributes: int = 0, *, emitter: Emitter | None = None) -> Callabl
 
 
 def _teach(function: Function, emit: Emitter, attributes: int, predicate: bool) -> Function:
-    def typing(context: Any) -> Function:
-        def resolve(*arguments: Any) -> Any:
-            split = len(arguments) - attributes
-            operand = context.unify_types(*[types.unliteral(t) for t in arguments[:split]])
-            if not isinstance(operand, types.Float | types.Integer | types.Boolean):
-                return None
-            result = types.boolean if predicate else operand
-            return signature(result, *[operand] * split, *[types.int64] * attributes)
+    def lesson(numba: Any) -> None:
+        types, extending = numba.types, numba.extending
 
-        resolve.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
-        return resolve
+        def typing(context: Any) -> Function:
+            def resolve(*arguments: Any) -> Any:
+                split = len(arguments) - attributes
+                operand = context.unify_types(*[types.unliteral(t) for t in arguments[:split]])
+                if not isinstance(operand, types.Float | types.Integer | types.Boolean):
+                    return None
+                result = types.boolean if predicate else operand
+                return result(*[operand] * split, *[types.int64] * attributes)
 
-    type_callable(function)(typing)
-    lower_builtin(function, types.VarArg(types.Any))(emit)
+            resolve.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
+            return resolve
+
+        extending.type_callable(function)(typing)
+        extending.lower_builtin(function, types.VarArg(types.Any))(emit)
+
+    _lessons.append(lesson)
     return function

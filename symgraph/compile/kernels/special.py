@@ -13,18 +13,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numba.extending import register_jitable
 
-from symgraph.compile.kernels import vector_composed, vector_special
+from symgraph.compile.kernels import vector_composed, vector_gamma, vector_special
 from symgraph.compile.kernels.arithmetic import abs, floor, power, round
 from symgraph.compile.kernels.elementary import log, sqrt, tan
 from symgraph.compile.kernels.lanes import vectorises
-from symgraph.compile.kernels.lowering import in_double, kernel
+from symgraph.compile.kernels.lowering import in_double, jitable, kernel
 
 _SQRT_HALF = math.sqrt(0.5)
 
 
-@register_jitable
+@jitable
 def _polynomial(coefficients: Any, x: Any) -> Any:
     """Return a polynomial's value, the coefficient of the highest power first."""
     total = 0.0
@@ -73,8 +72,7 @@ def lgamma(x: Any) -> Any:
     return math.lgamma(x)
 
 
-# B(2k) / 2k for k = 8 ... 1: the terms of DLMF 5.11.2
-_DIGAMMA_SERIES = (-3617 / 8160, 1 / 12, -691 / 32760, 1 / 132, -1 / 240, 1 / 252, -1 / 120, 1 / 12, 0.0)
+_DIGAMMA_SERIES = vector_gamma.DIGAMMA[::-1]
 
 
 @in_double()
@@ -91,14 +89,10 @@ def digamma(x: Any) -> Any:
     return result + (log(x) - 0.5 / x - _polynomial(_DIGAMMA_SERIES, 1.0 / x / x))
 
 
-# B(2k) / (2k)! for k = 1 ... 10: the terms of DLMF 25.11.43
-_ZETA_SERIES = (
-    1 / 12, -1 / 720, 1 / 30240, -1 / 1209600, 1 / 47900160, -691 / 1307674368000, 1 / 74724249600,
-    -3617 / 10670622842880000, 43867 / 5109094217170944000, -174611 / 802857662698291200000,
-)  # fmt: skip
+_ZETA_SERIES = vector_gamma.ZETA
 
 
-@register_jitable
+@jitable
 def _hurwitz_zeta(s: Any, x: Any) -> Any:
     """Return the sum of ``(x + k)**-s`` over k = 0, 1, ... for x > 0 and integers s > 1."""
     total = 0.0

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
-from typing import Any
 
 from symgraph.compile.kernels import vector
 from symgraph.compile.kernels.coefficients import (
@@ -25,11 +24,9 @@ from symgraph.compile.kernels.coefficients import (
     POWER_EXP,
     POWER_LOG,
 )
-from symgraph.compile.kernels.instructions import element_of
 from symgraph.compile.kernels.lanes import (
     DOUBLE,
     FLOAT,
-    FORMATS,
     Lane,
     fast_two_sum,
     fma,
@@ -325,25 +322,46 @@ def _polynomial(x: Lane, coefficients: tuple[float, ...]) -> Lane:
     return poly(x, {"double": coefficients})
 
 
-def floor_division(builder: Any, operation: str, x: Any, y: Any) -> tuple[Any, Any]:
-    """Return ``floor_divide`` or ``remainder`` of LLVM values as NumPy computes them, and where that does not hold.
+def floor_division(operation: str, x: Lane, y: Lane) -> Lane:
+    """Return ``floor_divide`` or ``remainder`` as NumPy computes them.
 
     The rounded quotient is the true one or, where that is just below an integer, this integer: what it leaves of x is
     exact. That holds for quotients that have a fraction.
     """
-    format = FORMATS[str(element_of(x.type))]
-    x, y = Lane(builder, x, format), Lane(builder, y, format)
     size, divisor = magnitude(x), magnitude(y)
     quotient = size / divisor
     rest = fma(-unary("trunc", quotient), divisor, size)
     rest = with_sign(select(rest < 0.0, rest + divisor, rest), x)
-    unusual = ~((quotient < 2.0**format.fraction) & (divisor < math.inf))
+    unusual = ~((quotient < 2.0**x.format.fraction) & (divisor < math.inf))
     opposite = (rest.bits() ^ y.bits()).negative() & rest.differs(0.0)
     if operation == "remainder":
         result = select(opposite, rest + y, rest)
-        return select(rest.equals(0.0), with_sign(rest, y), result).value, unusual.value
+        usual = select(rest.equals(0.0), with_sign(rest, y), result)
+        return rarely(unusual, usual, _remainder_of_any, x, y)
     result = (x - rest) / y
     result = select(opposite, result - 1.0, result)
     down = unary("floor", result)
     down = select(result - down > 0.5, down + 1.0, down)
-    return select(result.equals(0.0), with_sign(result, x / y), down).value, unusual.value
+    usual = select(result.equals(0.0), with_sign(result, x / y), down)
+    return rarely(unusual, usual, _floor_divide_any, x, y)
+
+
+def _fmod(x: Lane, y: Lane) -> Lane:
+    return x.like(x.builder.frem(x.value, y.value))
+
+
+def _remainder_of_any(x: Lane, y: Lane) -> Lane:
+    rest = _fmod(x, y)
+    opposite = (rest.bits() ^ y.bits()).negative() & y.differs(0.0)
+    return select(rest.equals(0.0), with_sign(rest, y), select(opposite, rest + y, rest))
+
+
+def _floor_divide_any(x: Lane, y: Lane) -> Lane:
+    rest = _fmod(x, y)
+    quotient = (x - rest) / y
+    opposite = (rest.bits() ^ y.bits()).negative() & rest.differs(0.0)
+    quotient = select(opposite, quotient - 1.0, quotient)
+    down = unary("floor", quotient)
+    down = select(quotient - down > 0.5, down + 1.0, down)
+    result = select(quotient.equals(0.0), with_sign(quotient, x / y), down)
+    return select(y.equals(0.0), x / y, result)

@@ -1,1 +1,1 @@
-"""From a loop program straight to machine code: LLVM, written inside one Numba intrinsic."""
+"""From a loop program straight to machine code: LLVM's module, with one function that Python calls."""

@@ -135,7 +135,7 @@ def _task(writer: Writer, loop: Loop, frame: Frame, shared: _Shared) -> Any:
     known = frame.read(builder, address)
     for buffer in shared.buffers:
         known["buffer", buffer] = builder.gep(known["copy", buffer], [builder.mul(number, known["distance", buffer])])
-    inside = writer_inside(writer.context, builder, known)
+    inside = writer_inside(builder, known)
     scope, scratch = inside.scope, Scratch()
     has_copies = builder.icmp_signed(">", known["chunks"], long(1))
     for buffer, how in shared.buffers.items():
@@ -178,7 +178,7 @@ def _combine(
 ) -> None:
     """Add up what the chunks found, in their order."""
     builder = writer.builder
-    with memory.loop(builder, long(0), chunks) as (number, _):
+    with memory.loop(builder, long(0), chunks) as number:
         for name, (dtype, how) in shared.totals.items():
             cell = writer.scope.cells[name]
             part = builder.load(builder.gep(totals[name], [number]))
@@ -186,11 +186,11 @@ def _combine(
     if not shared.buffers:
         return
     first = builder.select(builder.icmp_signed(">", chunks, long(1)), long(0), chunks)  # no copies, none to add
-    with memory.loop(builder, first, chunks) as (number, _):
+    with memory.loop(builder, first, chunks) as number:
         for buffer, how in shared.buffers.items():
             place, (copy, distance) = writer.scope.memories[buffer], copies[buffer]
             own = builder.gep(copy, [builder.mul(number, distance)])
-            with memory.loop(builder, long(0), place.count(builder)) as (i, _):
+            with memory.loop(builder, long(0), place.count(builder)) as i:
                 target = builder.gep(place.pointer, [i])
                 old, more = (
                     writer.from_memory(builder.load(each), buffer.dtype) for each in (target, builder.gep(own, [i]))

@@ -89,7 +89,7 @@ def _write_finite(builder: Any, width: int, count: Any, x: Any) -> None:
     """Write whether all numbers of all lanes are finite: then each less itself is zero."""
     kind = ir.VectorType(x.type.pointee, width)
     (total,) = _sums(builder, kind, 1)
-    with memory.loop(builder, long(0), count) as (j, _):
+    with memory.loop(builder, long(0), count) as j:
         vector = _load(builder, x, builder.mul(j, long(width)), kind)
         builder.store(builder.fadd(builder.load(total), builder.fsub(vector, vector)), total)
     wrong = builder.fcmp_unordered("!=", builder.load(total), constant(kind, 0))
@@ -106,7 +106,7 @@ def _write_multiply(
         rows_of_a = [builder.gep(a, [builder.mul(builder.add(first, long(r)), row_step)]) for r in range(size)]
         start = memory.greatest(builder, builder.add(first, low), long(0))
         stop = memory.least(builder, builder.add(builder.add(first, long(size)), high), inner)
-        with memory.loop(builder, start, stop) as (j, _):
+        with memory.loop(builder, start, stop) as j:
             column = builder.mul(j, column_step)
             vector = _load(builder, x, builder.mul(j, long(width)), kind)
             for row, total in zip(rows_of_a, sums, strict=True):
@@ -127,7 +127,7 @@ def _write_outer(
     side = vectors.register_bits() // vectors.bits_of(element)
     kind = ir.VectorType(element, 2 * side)
     turned = memory.stack(builder, element, width * kind.count)
-    with memory.loop(builder, long(0), columns, kind.count) as (j, _):
+    with memory.loop(builder, long(0), columns, kind.count) as j:
         _turn(builder, v, j, columns, width, side, turned)
         mask = builder.icmp_signed("<", vectors.iota(kind.count), splat(builder, builder.sub(columns, j), kind.count))
         start = memory.greatest(builder, builder.sub(j, high), long(0))
@@ -135,7 +135,7 @@ def _write_outer(
         for first, size in _blocks(builder, start, stop, kind):
             sums = _sums(builder, kind, size)
             rows_of_u = [builder.gep(u, [builder.mul(builder.add(first, long(r)), long(width))]) for r in range(size)]
-            with memory.loop(builder, long(0), count) as (lane, _):
+            with memory.loop(builder, long(0), count) as lane:
                 vector = _load(builder, turned, builder.mul(lane, long(kind.count)), kind)
                 for row, total in zip(rows_of_u, sums, strict=True):
                     _add_product(builder, total, builder.load(builder.gep(row, [lane])), vector)
@@ -157,7 +157,7 @@ def _turn(builder: Any, v: Any, first: Any, stop: Any, width: int, side: int, tu
     for half in range(2):
         numbers = [memory.least(builder, builder.add(first, long(half * side + r)), last) for r in range(side)]
         starts = [builder.mul(number, long(width)) for number in numbers]
-        with memory.loop(builder, long(0), long(width), side) as (lane, _):
+        with memory.loop(builder, long(0), long(width), side) as lane:
             rows = [_load(builder, v, builder.add(start, lane), kind) for start in starts]
             for r, row in enumerate(vectors.transposed(builder, rows)):
                 place = builder.add(builder.mul(builder.add(lane, long(r)), long(2 * side)), long(half * side))
@@ -171,7 +171,7 @@ def _blocks(builder: Any, start: Any, stop: Any, kind: Any) -> Iterator[tuple[An
         if size > 1 and (size + 1) * taken >= vectors.register_count():
             continue
         middle = memory.last_whole(builder, start, stop, size)
-        with memory.loop(builder, start, middle, size) as (first, _):
+        with memory.loop(builder, start, middle, size) as first:
             yield first, size
         start = middle
 

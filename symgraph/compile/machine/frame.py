@@ -1,4 +1,4 @@
-"""Functions of a program's own beside the one that Numba calls, and how they are told what they need to know."""
+"""Functions of a program's own beside the one that Python calls, and how they are told what they need to know."""
 
 from __future__ import annotations
 
@@ -71,10 +71,10 @@ class Frame:
         self.add("error", scope.error)
 
 
-def writer_inside(context: Any, builder: Any, known: Mapping[Any, Any]) -> Writer:
+def writer_inside(builder: Any, known: Mapping[Any, Any]) -> Writer:
     """Return the writer of a function that knows what a frame told it."""
     scope = Scope({}, {}, {}, {}, known["error"], None)
-    writer = Writer(context, builder, scope)
+    writer = Writer(builder, scope)
     told = [(key, value) for key, value in known.items() if isinstance(key, tuple)]
     scope.names |= {name: value for (kind, name), value in told if kind == "name"}
     for (kind, buffer), value in told:

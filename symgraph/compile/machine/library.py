@@ -1,7 +1,7 @@
 """What machine code calls on whole arrays: matrix products, linear algebra, scans and places of extremes.
 
-Each is written into a module once, as a function of its own, and called from there on. Nothing is typed or compiled
-by Numba. Statuses other than 0 are negative; `ERRORS` says what they mean.
+Each is written into a module once, as a function of its own, and called from there on. Statuses other than 0 are
+negative; `ERRORS` says what they mean.
 """
 
 from __future__ import annotations

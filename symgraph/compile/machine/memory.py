@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from llvmlite import ir
-from numba.core import cgutils
 
 from symgraph.compile.loops import Buffer
+from symgraph.compile.machine.language import Number, counted
 from symgraph.compile.machine.vectors import BYTE, INT, LONG, element_type, intrinsic, long, splat, width_of
 from symgraph.dims import Dim, Quotient, Size
 
@@ -17,12 +18,6 @@ ON_STACK = 16 * 1024
 """So many bytes of scratch of known size stand on the stack."""
 
 _ALIGNMENT = 64
-_for_range: Any = cgutils.for_range_slice
-variable: Any = cgutils.alloca_once
-"""Room for a number that changes, on the stack of the function being written: ``(builder, type) -> address``."""
-
-copy_bytes: Any = cgutils.raw_memcpy
-"""Copy elements: ``(builder, target, source, count, bytes of an element)``."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,6 +121,12 @@ def size(builder: Any, size: Size, names: Mapping[str, Any]) -> Any:
 _size = size
 
 
+def variable(builder: Any, kind: Any) -> Any:
+    """Return room for a number that changes, on the stack of the function being written."""
+    with builder.goto_entry_block():
+        return builder.alloca(kind)
+
+
 def stack(builder: Any, kind: Any, count: int = 1) -> Any:
     """Return the address of elements on the stack of the function being written."""
     with builder.goto_entry_block():
@@ -203,6 +204,8 @@ class Scratch:
             to_heap(builder, self.raw)
 
 
-def loop(builder: Any, start: Any, stop: Any, step: int = 1) -> Any:
-    """Return a context in which a body is written that runs for every step-th number from start to stop."""
-    return _for_range(builder, start, stop, long(step), LONG)
+@contextmanager
+def loop(builder: Any, start: Any, stop: Any, step: int = 1) -> Iterator[Any]:
+    """Provide the index of a loop whose body is written within: every step-th number from start to stop."""
+    with counted(builder, Number(builder, stop), Number(builder, start), step) as each:
+        yield each.index.value

@@ -1,65 +1,43 @@
-"""A loop program as machine code: one function that Numba only wraps.
-
-Numba takes the arguments apart and packs the results; between stands LLVM code written here, so that nothing of the
-program passes through Numba's own front end, which takes about a millisecond a statement.
-"""
+"""A loop program as machine code: an LLVM module with one function that Python calls."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import numba
+import numpy as np
 from llvmlite import ir
 
 from symgraph.compile import loops
 from symgraph.compile.kernels.instructions import WIDEST
-from symgraph.compile.kernels.lowering import lower_builtin, signature, type_callable, types
 from symgraph.compile.loops import Buffer, Loop, Name, Statement
-from symgraph.compile.machine import blas, library, memory
+from symgraph.compile.machine import blas, library, memory, python
 from symgraph.compile.machine.chunks import write_outermost
 from symgraph.compile.machine.frame import mentioned
 from symgraph.compile.machine.memory import Scratch
-from symgraph.compile.machine.scope import NEGATIVE_POWER, Scope
+from symgraph.compile.machine.scope import INDEX_ERROR, NEGATIVE_POWER, Scope, report
 from symgraph.compile.machine.straight import Stretch, stretches, write_stretch
 from symgraph.compile.machine.vectors import LONG, element_type, long
 from symgraph.compile.machine.writer import Writer
 
-_from_dtype: Any = numba.from_dtype  # Numba's own annotations are incomplete
-NAME = "symgraph_program"
+_SIZE = np.dtype(np.int64)
 
 
-def native_function(program: loops.Program) -> Callable[..., Any]:
-    """Return what Numba sees as a function: called with arguments, constants, sizes and the number of threads."""
-
-    def function(*_: Any) -> Any:
-        raise TypeError("only compiled code can call this")
-
-    count = len(program.arguments) + len(given_results(program)) + len(program.sizes) + 1
-    parameters = [inspect.Parameter(f"a{i}", inspect.Parameter.POSITIONAL_OR_KEYWORD) for i in range(count)]
-    result = types.Tuple([_from_dtype(r.dtype) for r in program.results if not getattr(r, "shape", ())])
-
-    def typing_rule(_: Any) -> Callable[..., Any]:
-        def resolve(*arguments: Any) -> Any:
-            return signature(result, *map(types.unliteral, arguments))
-
-        resolve.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        return resolve
-
-    def lowering(context: Any, builder: Any, signature: Any, values: Sequence[Any]) -> Any:
-        return _Native(program, context, builder, signature, values).write()
-
-    type_callable(function)(typing_rule)
-    lower_builtin(function, types.VarArg(types.Any))(lowering)
-    return function
+def write_program(program: loops.Program, name: str) -> ir.Module:
+    """Return a module whose function of this name takes arguments, constants, arrays to fill, sizes and threads."""
+    module = ir.Module(name)
+    _Entry(program, module, name).write()
+    return module
 
 
-def wrapper(program: loops.Program) -> str:
-    """Return the text of the function that Numba compiles around the native one."""
-    count = len(program.arguments) + len(given_results(program)) + len(program.sizes) + 1
-    takes = ", ".join(f"a{i}" for i in range(count))
-    return f"def kernel({takes}):\n    return {NAME}({takes})\n"
+def raise_error(code: int, first: int, second: int) -> None:
+    """Raise the error that a program noted: its code, and two numbers that belong to it."""
+    if code == INDEX_ERROR:
+        raise IndexError(f"index {first} is out of bounds for an axis of size {second}")
+    if code == NEGATIVE_POWER:
+        raise ValueError("Integers to negative integer powers are not allowed.")
+    exception, message = library.ERRORS[code]
+    raise exception(message)
 
 
 def given_results(program: loops.Program) -> list[Buffer]:
@@ -67,32 +45,32 @@ def given_results(program: loops.Program) -> list[Buffer]:
     return [result for result in program.results if isinstance(result, Buffer) and result.shape]
 
 
-class _Native:
-    """Writes the program into the function that Numba has begun."""
+class _Entry:
+    """Writes the program into the function that Python calls."""
 
-    def __init__(
-        self, program: loops.Program, context: Any, builder: Any, signature: Any, values: Sequence[Any]
-    ) -> None:
-        self.program, self.context, self.builder = program, context, builder
-        set.add(builder.function.attributes, WIDEST)
-        error = memory.variable(builder, ir.ArrayType(LONG, 3))
-        error = builder.gep(error, [long(0), long(0)])
-        builder.store(long(0), error)
+    def __init__(self, program: loops.Program, module: Any, name: str) -> None:
+        self.program = program
+        function = ir.Function(module, python.ENTRY, name)
+        set.add(function.attributes, WIDEST)
+        self.builder = builder = ir.IRBuilder(function.append_basic_block("entry"))
+        error = builder.gep(memory.variable(builder, ir.ArrayType(LONG, 3)), [long(0), long(0)])
+        for place in range(3):
+            builder.store(long(0), builder.gep(error, [long(place)]))
         given = [*program.arguments, *given_results(program)]
-        sizes = dict(zip(program.sizes, values[len(given) : -1], strict=True))
-        self.scope = Scope(sizes, {}, {}, {}, error, values[-1])
-        self.writer = Writer(context, builder, self.scope)
-        for argument, kind, value in zip(given, signature.args, values, strict=False):
+        objects = python.arguments(builder, len(given) + len(program.sizes) + 1)
+        *sizes, threads = (python.number(builder, each, _SIZE) for each in objects[len(given) :])
+        self.scope = Scope(dict(zip(program.sizes, sizes, strict=True)), {}, {}, {}, error, threads)
+        self.writer = Writer(builder, self.scope)
+        for argument, each in zip(given, objects, strict=False):
             if isinstance(argument, Buffer):
-                if kind.dtype != _from_dtype(argument.dtype):
-                    raise TypeError(f"{argument.name} is compiled for {argument.dtype}, not for {kind}")
-                data = context.make_array(kind)(context, builder, value).data
-                pointer = builder.bitcast(data, element_type(argument.dtype).as_pointer())
-                self._place(argument, pointer)
+                self._place(argument, python.elements(builder, each, argument.dtype))
             else:
-                wanted = _from_dtype(argument.dtype)
-                self.scope.names[argument.name] = context.cast(builder, value, kind, wanted)
-        self.result_type = signature.return_type
+                self.scope.names[argument.name] = python.number(builder, each, argument.dtype)
+        self.state = python.let_others_run(builder)
+        self.failed = function.append_basic_block("failed")
+        with builder.goto_block(self.failed):
+            python.come_back(builder, self.state)
+            python.fail(builder, *(builder.load(builder.gep(error, [long(i)])) for i in range(3)))
         self.scratch: dict[Buffer, Scratch] = {}
         self.uses_blas = False
 
@@ -100,7 +78,8 @@ class _Native:
         shape = [self.writer.size(s) for s in buffer.shape]
         self.scope.memories[buffer] = memory.memory(self.builder, pointer, shape)
 
-    def write(self) -> Any:
+    def write(self) -> None:
+        """Write it."""
         self._numbers_in_memory()
         within = {s.buffer for s in loops.walk(self.program.body) if isinstance(s, loops.Allocate)}
         views = {s.result for s in loops.walk(self.program.body) if isinstance(s, loops.View)}
@@ -127,15 +106,19 @@ class _Native:
             scratch.release(self.builder)
         if self.uses_blas:
             blas.leave(self.builder)
-        self._raise()
+        going_on = self.builder.append_basic_block("succeeded")
+        noted = self.builder.icmp_signed("!=", self.builder.load(self.scope.error), long(0))
+        self.builder.cbranch(noted, self.failed, going_on)
+        self.builder.position_at_end(going_on)
         values = []
         for result in self.program.results:
             if not isinstance(result, Buffer):
-                values.append(self.writer.operand(result))
+                values.append((self.writer.operand(result), result.dtype))
             elif not result.shape:
                 found = self.builder.load(self.scope.memories[result].pointer)
-                values.append(self.writer.from_memory(found, result.dtype))
-        return self.context.make_tuple(self.builder, self.result_type, values)
+                values.append((self.writer.from_memory(found, result.dtype), result.dtype))
+        python.come_back(self.builder, self.state)
+        python.succeed(self.builder, values)
 
     def _wanted(self, later: Sequence[Any]) -> set[str]:
         """Return the scalars that are results, or that later statements mention."""
@@ -156,33 +139,13 @@ class _Native:
                 self.scope.memories[result] = memory.memory(self.builder, pointer, ())
 
     def _no_memory(self) -> None:
-        """Give back what there is and raise."""
+        """Give back what there is, and end."""
         for scratch in self.scratch.values():
             scratch.release(self.builder)
         if self.uses_blas:
             blas.leave(self.builder)
-        exception, message = library.ERRORS[library.NO_MEMORY]
-        self.context.call_conv.return_user_exc(self.builder, exception, (message,))
-
-    def _raise(self) -> None:
-        builder, error = self.builder, self.scope.error
-        indexes = any(isinstance(part, loops.Wrapped) for s in self.program.body for part in loops.parts(s))
-        errors = {library.NO_MEMORY: library.ERRORS[library.NO_MEMORY]}
-        if any(isinstance(s, loops.Let) and s.operation == "power" for s in loops.walk(self.program.body)):
-            errors[NEGATIVE_POWER] = (ValueError, "Integers to negative integer powers are not allowed.")
-        if any(isinstance(s, loops.Call) for s in loops.walk(self.program.body)):
-            errors |= library.ERRORS
-        code = builder.load(error)
-        with builder.if_then(builder.icmp_signed("!=", code, long(0)), likely=False):
-            for number, (exception, message) in errors.items():
-                with builder.if_then(builder.icmp_signed("==", code, long(number))):
-                    self.context.call_conv.return_user_exc(builder, exception, (message,))
-            if not indexes:
-                return
-            index, size = (builder.load(builder.gep(error, [long(i)])) for i in (1, 2))
-            self.context.call_conv.return_dynamic_user_exc(
-                builder, IndexError, ("index", index, size), [types.int64, types.int64]
-            )
+        report(self.builder, self.scope.error, long(library.NO_MEMORY), long(0), long(0))
+        self.builder.branch(self.failed)
 
 
 def _uses_blas(statement: Statement) -> bool:

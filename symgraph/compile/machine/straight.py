@@ -83,7 +83,7 @@ def write_stretch(writer: Writer, stretch: Stretch, wanted: set[str], failed: Ca
         keep_calls(function)
         inner = ir.IRBuilder(function.append_basic_block("entry"))
         told = frame.read(inner, function.args[0])
-        inside = writer_inside(writer.context, inner, told)
+        inside = writer_inside(inner, told)
         known = inside.scope.names
         for statement, (needed, _) in zip(piece, found, strict=True):
             for name in needed:

@@ -68,18 +68,13 @@ class Total:
     def flush(self, builder: Any) -> None:
         """Add the recent sum to the one of all before."""
         x, y = builder.load(self._before), builder.load(self.recent)
-        exactly = ("arcp",)  # a flag that says nothing keeps Numba's `contract` away
-        total = builder.fadd(x, y, flags=exactly)
-        other = builder.fsub(total, x, flags=exactly)
-        lost = builder.fadd(
-            builder.fsub(x, builder.fsub(total, other, flags=exactly), flags=exactly),
-            builder.fsub(y, other, flags=exactly),
-            flags=exactly,
-        )
+        total = builder.fadd(x, y)
+        other = builder.fsub(total, x)
+        lost = builder.fadd(builder.fsub(x, builder.fsub(total, other)), builder.fsub(y, other))
         # What is infinite has no error: inf - inf would be one.
-        finite = builder.fcmp_ordered("==", builder.fsub(total, total, flags=exactly), self._nothing)
+        finite = builder.fcmp_ordered("==", builder.fsub(total, total), self._nothing)
         lost = builder.select(finite, lost, self._nothing)
-        builder.store(builder.fadd(builder.load(self._error), lost, flags=exactly), self._error)
+        builder.store(builder.fadd(builder.load(self._error), lost), self._error)
         builder.store(total, self._before)
         builder.store(self._nothing, self.recent)
 

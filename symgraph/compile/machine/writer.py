@@ -21,6 +21,7 @@ from symgraph.compile.kernels.elements import emit_cast, emit_element
 from symgraph.compile.kernels.instructions import any_lane, llvm_type
 from symgraph.compile.loops import Affine, Axis, Block, Buffer, Load, Name, Operand, Statement
 from symgraph.compile.machine import columns, library, memory, vectors
+from symgraph.compile.machine.language import Array, Number, copy
 from symgraph.compile.machine.memory import Memory, plus, times
 from symgraph.compile.machine.scope import INDEX_ERROR, NEGATIVE_POWER, Element, Lanes, Scope, report
 from symgraph.compile.machine.totals import COMBINE, FLUSH, Total, identity, outer_totals
@@ -34,13 +35,12 @@ class Writer:
     """Writes statements into one function.
 
     Args:
-        context: Numba's target context.
         builder: Where to write.
         scope: What is known there.
     """
 
-    def __init__(self, context: Any, builder: Any, scope: Scope) -> None:
-        self.context, self.builder, self.scope = context, builder, scope
+    def __init__(self, builder: Any, scope: Scope) -> None:
+        self.builder, self.scope = builder, scope
         self.lanes: Lanes | None = None
         self._ahead: dict[Buffer, int] = {}
 
@@ -84,7 +84,7 @@ class Writer:
         """Return the result of an elementwise operation; a vector where one of the operands is."""
         width = max(vectors.width_of(v) for v in values)
         spread = [splat(self.builder, v, width) for v in values]
-        return emit_element(self.context, self.builder, operation, dtype, spread, attributes, fail=self._fail_in_power)
+        return emit_element(self.builder, operation, dtype, spread, attributes, fail=self._fail_in_power)
 
     def _fail_in_power(self, builder: Any, wrong: Any) -> None:
         """Note an integer to a negative power, which is no integer."""
@@ -95,7 +95,7 @@ class Writer:
 
     def cast(self, value: Any, before: DType, after: DType) -> Any:
         """Return a number in another dtype."""
-        return value if before == after else emit_cast(self.context, self.builder, value, before, after)
+        return value if before == after else emit_cast(self.builder, value, before, after)
 
     def _value(self, let: loops.Let) -> Any:
         values = [self.operand(operand) for operand in let.operands]
@@ -166,7 +166,7 @@ class Writer:
                 one = builder.extract_element(each, ir.Constant(vectors.INT, lane))
                 builder.store(one, builder.gep(room, [long(0), long(lane)]))
             rooms.append(room)
-        with memory.loop(builder, long(0), long(width)) as (lane, _):
+        with memory.loop(builder, long(0), long(width)) as lane:
             offset, one, there = (builder.load(builder.gep(room, [long(0), lane])) for room in rooms)
             with builder.if_then(there):
                 if place.lanes > 1:
@@ -187,15 +187,15 @@ class Writer:
         place = self.scope.memories[buffer]
         count = place.count(self.builder)
         if isinstance(source, Buffer):
-            other = self.scope.memories[source]
-            memory.copy_bytes(self.builder, place.pointer, other.pointer, count, buffer.dtype.itemsize)
+            other = Array(self.builder, self.scope.memories[source].pointer, buffer.dtype)
+            copy(other, Array(self.builder, place.pointer, buffer.dtype), Number(self.builder, count))
             return
         value = identity(how, buffer.dtype) if source is None else self.operand(source)
         self.fill(place.pointer, self.to_memory(value, buffer.dtype), count)
 
     def fill(self, pointer: Any, value: Any, count: Any) -> None:
         """Write one number into so many elements."""
-        with memory.loop(self.builder, long(0), count) as (i, _):
+        with memory.loop(self.builder, long(0), count) as i:
             self.builder.store(value, self.builder.gep(pointer, [i]))
 
     # Operands
@@ -527,7 +527,7 @@ class Writer:
         if targets := self._side_by_side(loop):
             start = self._in_groups(loop, targets, start, stop)
         step = loop.axis.rows if isinstance(loop.axis, Block) else 1
-        with memory.loop(self.builder, start, stop, step) as (index, _):
+        with memory.loop(self.builder, start, stop, step) as index:
             self.scope.indices[loop.axis] = index
             if isinstance(loop.axis, Block):
                 self._rows(loop.body, loop.axis)
@@ -586,7 +586,7 @@ class Writer:
         """
         builder, group = self.builder, vectors.GROUP
         middle = memory.last_whole(builder, start, stop, group)
-        with memory.loop(builder, start, middle, group) as (index, _):
+        with memory.loop(builder, start, middle, group) as index:
             found: dict[int, list[Any]] = {id(target): [] for target in targets}
             for number in range(group):
                 self.scope.indices[loop.axis] = plus(builder, index, long(number))
@@ -626,7 +626,7 @@ class Writer:
         self.scope.cells |= {name: total.recent for name, total in totals.items()}
         middle = memory.last_whole(builder, start, stop, width)
         sums = [total for total in totals.values() if total.is_rounded]
-        with memory.loop(builder, start, middle, width) as (index, _):
+        with memory.loop(builder, start, middle, width) as index:
             self._body_in_lanes(loop, Lanes(loop.axis, index, width, None, totals), long(width))
             if sums:
                 done = builder.and_(builder.sub(index, start), long((FLUSH - 1) * width))
