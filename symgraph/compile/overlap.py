@@ -27,6 +27,8 @@ def overlap(program: Program) -> Program:
 class _Overlap:
     def __init__(self, program: Program) -> None:
         self.owner: dict[int, int] = {}
+        # Each statement is compared with many others: (itself, which keeps its identity, what it writes, and touches).
+        self.known: dict[int, tuple[Statement, set[object], set[object]]] = {}
         self.taken = {name for s in walk(program.body) for name in _named(s)}
         for statement in walk(program.body):
             if isinstance(statement, loops.View):
@@ -103,8 +105,13 @@ class _Overlap:
         self.taken.add(f"{name}_{count}")
         return f"{name}_{count}"
 
-    def _touched(self, statement: Statement) -> set[object]:
-        return {self.owner.get(x, x) if isinstance(x, int) else x for x in _mentions(statement)}
+    def _effects(self, statement: Statement) -> tuple[set[object], set[object]]:
+        """Return what a statement writes, and what it touches at all."""
+        found = self.known.get(id(statement))
+        if found is None:
+            touched = {self.owner.get(x, x) if isinstance(x, int) else x for x in _mentions(statement)}
+            found = self.known[id(statement)] = (statement, self._written(statement), touched)
+        return found[1:]
 
     def _written(self, statement: Statement) -> set[object]:
         found: set[object] = set()
@@ -121,12 +128,11 @@ class _Overlap:
         return found
 
     def _are_independent(self, one: Statement, other: Statement) -> bool:
-        return self._written(one).isdisjoint(self._touched(other)) and self._written(other).isdisjoint(
-            self._touched(one)
-        )
+        (written, touched), (other_written, other_touched) = self._effects(one), self._effects(other)
+        return written.isdisjoint(other_touched) and other_written.isdisjoint(touched)
 
     def _share(self, one: Statement, other: Statement) -> bool:
-        return any(isinstance(x, int) and x in self._touched(other) for x in self._touched(one))
+        return any(isinstance(x, int) for x in self._effects(one)[1] & self._effects(other)[1])
 
 
 def _is_plain(loop: Loop) -> bool:
