@@ -6,6 +6,7 @@ side by side are one vector `<W x T>`, and the same code is emitted for it as fo
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -107,5 +108,10 @@ def joined(builder: Any, vectors: Sequence[Any]) -> Any:
 
 def shuffled(builder: Any, first: Any, second: Any, chosen: Sequence[int]) -> Any:
     """Return elements of two vectors, those of the second counted on."""
-    mask = ir.Constant(ir.VectorType(ir.IntType(32), len(chosen)), list(chosen))
-    return builder.shuffle_vector(first, second, mask)
+    return builder.shuffle_vector(first, second, sequence(ir.IntType(32), tuple(chosen)))
+
+
+@functools.cache
+def sequence(element: Any, numbers: tuple[int, ...]) -> Any:
+    """Return a vector of integers as a constant, which puts itself into words once: that takes long."""
+    return ir.Constant(ir.VectorType(element, len(numbers)), list(numbers))

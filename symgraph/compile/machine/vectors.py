@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from llvmlite import binding, ir
 
-from symgraph.compile.kernels.instructions import constant, llvm_type, shuffled, suffix
+from symgraph.compile.kernels.instructions import constant, llvm_type, sequence, shuffled, suffix
 from symgraph.compile.kernels.lanes import rounded
 from symgraph.compile.loops import Loop, MatrixVector, Outer, Statement, walk
 from symgraph.dims import Dim
@@ -100,7 +100,7 @@ def splat(builder: Any, value: Any, width: int) -> Any:
 
 def iota(width: int, kind: Any = LONG) -> Any:
     """Return 0, 1, 2 ..."""
-    return ir.Constant(ir.VectorType(kind, width), [ir.Constant(kind, i) for i in range(width)])
+    return sequence(kind, tuple(range(width)))
 
 
 def reversed_elements(builder: Any, value: Any) -> Any:
