@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import symgraph as sg
+from symgraph.compile.machine import blas
 
 DECLARED = """
 import sys
@@ -73,7 +74,9 @@ def test_a_first_call_does_without_numba_with_and_without_a_program_on_disk(tmp_
     for _ in ("empty cache", "warm cache"):
         loaded = run(tmp_path, DECLARED, "check()", "print('numba' in sys.modules, 'scipy.linalg' in sys.modules)")
         assert loaded == ["False", "False"]
-    assert [path.suffix for path in tmp_path.iterdir()] == [".code"]
+    (path,) = tmp_path.iterdir()
+    assert blas.needed_by(path.read_bytes())
+    assert not blas.needed_by(b"other code")
 
 
 @pytest.mark.parametrize(

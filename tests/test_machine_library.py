@@ -364,13 +364,17 @@ def run_python(text, **environment):
 
 CONTROLS = """
     import ctypes, os, sys, threading
-    import llvmlite.binding as llvm
+    from llvmlite import ir
+    from symgraph.compile import assembly
     from symgraph.compile.machine import blas
-    blas.register()
+    def written(name, write):
+        module = ir.Module(name)
+        builder = ir.IRBuilder(ir.Function(module, ir.FunctionType(ir.VoidType(), []), name).append_basic_block())
+        write(builder)
+        builder.ret_void()
+        return ctypes.CFUNCTYPE(None)(assembly.address(assembly.assemble(module), name))
+    enter, leave = written("enter", blas.enter), written("leave", blas.leave)
     assert "scipy.linalg" not in sys.modules and "scipy.linalg.cython_blas" not in sys.modules
-    enter, leave = (
-        ctypes.CFUNCTYPE(None)(llvm.address_of_symbol(f"symgraph_blas_{name}")) for name in ("enter", "leave")
-    )
     import scipy.linalg.cython_blas
     controls = blas._find_controls(scipy.linalg.cython_blas)
     if controls is None:
@@ -425,41 +429,6 @@ def test_a_forked_child_forgets_the_callers_of_its_parent():
     print(get())
     """)  # fmt: skip
     assert found == ["none"] or found == ["3", "1", "3", "3"]
-
-
-def test_code_from_another_process_runs_after_registering(tmp_path):
-    path = tmp_path / "code"
-    write = f"""
-    import numpy as np, pickle, sys
-    from llvmlite import ir
-    from numba import njit, types
-    from numba.core import serialize
-    sys.path.insert(0, {os.path.dirname(__file__)!r})
-    import test_machine_library as tests
-    run = tests.program("cholesky", (), (False,))
-    run(np.empty((2, 2)), (np.eye(2),))
-    (result,) = run.overloads.values()
-    with open({str(path)!r}, "wb") as file:
-        file.write(serialize.dumps(result._reduce()))
-    """
-    run_python(write)
-    read = f"""
-    import pickle, sys
-    import numpy as np
-    from numba.core import compiler, registry
-    from symgraph.compile.machine import blas
-    with open({str(path)!r}, "rb") as file:
-        code = file.read()
-    assert blas.needed_by(code) and not blas.needed_by(b"other code")
-    blas.register()
-    context = registry.cpu_target.target_context
-    context.refresh()
-    sys.path.insert(0, {os.path.dirname(__file__)!r})
-    result = compiler.CompileResult._rebuild(context, *pickle.loads(code))
-    out = np.empty((2, 2))
-    print(result.entry_point(out, (4 * np.eye(2),)), out[0, 0], out[0, 1])
-    """
-    assert run_python(read) == ["0", "2.0", "0.0"]
 
 
 @pytest.mark.parametrize("dtype", FLOATS)

@@ -53,7 +53,7 @@ def load(
                         write_code(path, code)
                     except OSError as error:
                         refuse(path.parent, error)
-            _loaded[name] = _callable(_address(code, name))
+            _loaded[name] = _callable(address(code, name))
         return _loaded[name]
 
 
@@ -94,15 +94,15 @@ def _engine() -> Any:
     return binding.create_mcjit_compiler(empty, binding.Target.from_triple(processor()[0]).create_target_machine())
 
 
-def _address(code: bytes, name: str) -> int:
-    """Load an object file and return the address of its function."""
+def address(code: bytes, name: str) -> int:
+    """Load an object file, whose names no other one has, and return the address of a function."""
     if blas.needed_by(code):
         blas.register()
     engine = _engine()
     engine.add_object_file(binding.ObjectFileRef.from_data(code))
     engine.finalize_object()
-    address: int = engine.get_function_address(name)
-    return address
+    found: int = engine.get_function_address(name)
+    return found
 
 
 class _Method(ctypes.Structure):

@@ -16,7 +16,8 @@ import os
 import sys
 import threading
 import types
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from typing import Any
 import llvmlite.binding as llvm
 from llvmlite import ir
 
-from symgraph.compile.machine.language import Array, Number
+from symgraph.compile.machine.language import Array, Number, function
 from symgraph.compile.machine.vectors import BYTE, INT, LONG, intrinsic
 from symgraph.errors import CompileError
 
@@ -35,7 +36,7 @@ _FUNCTIONS = {
     "cython_blas": ("gemm", "gemv", "swap", "syrk", "trsm", "trsv"),
     "cython_lapack": ("potrf", "getrf"),
 }
-_ENTER, _LEAVE = f"{PREFIX}enter", f"{PREFIX}leave"
+_STATE = f"{PREFIX}state"
 _CONTROLS = [
     (f"{prefix}openblas_get_num_threads{suffix}", f"{prefix}openblas_set_num_threads{suffix}")
     for prefix in ("scipy_", "")
@@ -86,13 +87,13 @@ def call(builder: Any, name: str, arguments: Sequence[Any]) -> None:
 def enter(builder: Any) -> None:
     """Write the call that keeps BLAS to one thread until as many calls of `leave` as of this one have been made."""
     register()
-    builder.call(intrinsic(builder.module, _ENTER, ir.VoidType(), []), [])
+    builder.call(function(builder.module, "symgraph.blas.enter", ir.VoidType(), [], _write_enter), [])
 
 
 def leave(builder: Any) -> None:
     """Write the call that, as the last one, gives BLAS back the user's number of threads."""
     register()
-    builder.call(intrinsic(builder.module, _LEAVE, ir.VoidType(), []), [])
+    builder.call(function(builder.module, "symgraph.blas.leave", ir.VoidType(), [], _write_leave), [])
 
 
 def _by_reference(builder: Any, argument: Any) -> Any:
@@ -143,86 +144,92 @@ def _address(module: types.ModuleType, name: str) -> int:
     return address
 
 
+class _State(ctypes.Structure):
+    """What machine code knows of OpenBLAS: a lock, the number of callers, the user's number of threads, and controls.
+
+    The controls get and set the number of threads; they are missing where the BLAS is another one.
+    """
+
+    _fields_ = (
+        ("lock", ctypes.c_int32), ("callers", ctypes.c_int32), ("threads", ctypes.c_int32),
+        ("get", ctypes.c_void_p), ("set", ctypes.c_void_p),
+    )  # fmt: skip
+
+
+_STATE_TYPE = ir.LiteralStructType([INT, INT, INT, BYTE.as_pointer(), BYTE.as_pointer()])
+_LOCK, _CALLERS, _USERS, _GET, _SET = range(5)
+
+
 class _Threads:
-    """Keeps OpenBLAS to one thread while anyone calls; another BLAS is left alone."""
+    """What machine code reads to keep OpenBLAS to one thread while anyone calls."""
 
     def __init__(self, module: types.ModuleType) -> None:
         self._controls = _find_controls(module)
-        self._state = (ctypes.c_int32 * 3)()  # a lock, the number of callers, the user's number of threads
-        llvm.initialize_native_target()
-        llvm.initialize_native_asmprinter()
-        parsed = llvm.parse_assembly(str(self._write()))
-        machine = llvm.Target.from_default_triple().create_target_machine()
-        self._engine = llvm.create_mcjit_compiler(parsed, machine)
-        self._engine.finalize_object()
-        for name in (_ENTER, _LEAVE):
-            llvm.add_symbol(name, self._engine.get_function_address(name))
+        self._state = _State()
+        if self._controls is not None:
+            self._state.get, self._state.set = (ctypes.cast(each, ctypes.c_void_p).value for each in self._controls)
+        llvm.add_symbol(_STATE, ctypes.addressof(self._state))
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._forget)
 
     def _forget(self) -> None:
         """Forget the callers on threads of the parent, which the child does not have."""
-        _, callers, threads = self._state
-        self._state[0] = self._state[1] = 0
+        callers, self._state.lock, self._state.callers = self._state.callers, 0, 0
         if callers and self._controls is not None:
-            self._controls[1](threads)
+            self._controls[1](self._state.threads)
 
-    def _write(self) -> ir.Module:
-        module = ir.Module("symgraph_blas")
-        module.triple = llvm.get_process_triple()
-        for name, write in ((_ENTER, self._write_enter), (_LEAVE, self._write_leave)):
-            function = ir.Function(module, ir.FunctionType(ir.VoidType(), []), name)
-            builder = ir.IRBuilder(function.append_basic_block())
-            if self._controls is not None:
-                write(builder)
-            builder.ret_void()
-        return module
 
-    def _write_enter(self, builder: Any) -> None:
-        self._lock(builder)
-        callers = builder.load(self._cell(1))
+def _write_enter(builder: Any) -> None:
+    with _locked(builder):
+        callers = builder.load(_cell(builder, _CALLERS))
         with builder.if_then(builder.icmp_signed("==", callers, ir.Constant(INT, 0))):
-            builder.store(self._get(builder), self._cell(2))
-            self._set(builder, ir.Constant(INT, 1))
-        builder.store(builder.add(callers, ir.Constant(INT, 1)), self._cell(1))
-        self._unlock(builder)
+            builder.store(_threads(builder), _cell(builder, _USERS))
+            _set_threads(builder, ir.Constant(INT, 1))
+        builder.store(builder.add(callers, ir.Constant(INT, 1)), _cell(builder, _CALLERS))
+    builder.ret_void()
 
-    def _write_leave(self, builder: Any) -> None:
-        self._lock(builder)
-        callers = builder.sub(builder.load(self._cell(1)), ir.Constant(INT, 1))
-        builder.store(callers, self._cell(1))
-        untouched = builder.icmp_signed("==", self._get(builder), ir.Constant(INT, 1))
+
+def _write_leave(builder: Any) -> None:
+    with _locked(builder):
+        callers = builder.sub(builder.load(_cell(builder, _CALLERS)), ir.Constant(INT, 1))
+        builder.store(callers, _cell(builder, _CALLERS))
+        untouched = builder.icmp_signed("==", _threads(builder), ir.Constant(INT, 1))
         last = builder.icmp_signed("==", callers, ir.Constant(INT, 0))
         # A number that the user has set meanwhile stays.
         with builder.if_then(builder.and_(last, untouched)):
-            self._set(builder, builder.load(self._cell(2)))
-        self._unlock(builder)
+            _set_threads(builder, builder.load(_cell(builder, _USERS)))
+    builder.ret_void()
 
-    def _lock(self, builder: Any) -> None:
-        """Wait until nobody else is between `_lock` and `_unlock`, where all spend a few nanoseconds."""
+
+@contextmanager
+def _locked(builder: Any) -> Iterator[None]:
+    """Write what happens where there are controls and nobody else is here; all spend a few nanoseconds in it."""
+    missing = ir.Constant(BYTE.as_pointer(), None)
+    with builder.if_then(builder.icmp_unsigned("!=", builder.load(_cell(builder, _GET)), missing)):
         again, inside = builder.append_basic_block(), builder.append_basic_block()
         builder.branch(again)
         builder.position_at_end(again)
-        held = builder.atomic_rmw("xchg", self._cell(0), ir.Constant(INT, 1), "acquire")
+        held = builder.atomic_rmw("xchg", _cell(builder, _LOCK), ir.Constant(INT, 1), "acquire")
         builder.cbranch(builder.icmp_signed("==", held, ir.Constant(INT, 0)), inside, again)
         builder.position_at_end(inside)
+        yield
+        builder.store_atomic(ir.Constant(INT, 0), _cell(builder, _LOCK), "release", 4)
 
-    def _unlock(self, builder: Any) -> None:
-        builder.store_atomic(ir.Constant(INT, 0), self._cell(0), "release", 4)
 
-    def _get(self, builder: Any) -> Any:
-        return builder.call(self._control(builder, 0, ir.FunctionType(INT, [])), [])
+def _threads(builder: Any) -> Any:
+    kind = ir.FunctionType(INT, []).as_pointer()
+    return builder.call(builder.bitcast(builder.load(_cell(builder, _GET)), kind), [])
 
-    def _set(self, builder: Any, threads: Any) -> None:
-        builder.call(self._control(builder, 1, ir.FunctionType(ir.VoidType(), [INT])), [threads])
 
-    def _control(self, builder: Any, which: int, kind: Any) -> Any:
-        assert self._controls is not None
-        address = ctypes.cast(self._controls[which], ctypes.c_void_p).value
-        return builder.inttoptr(ir.Constant(LONG, address), kind.as_pointer())
+def _set_threads(builder: Any, threads: Any) -> None:
+    kind = ir.FunctionType(ir.VoidType(), [INT]).as_pointer()
+    builder.call(builder.bitcast(builder.load(_cell(builder, _SET)), kind), [threads])
 
-    def _cell(self, place: int) -> Any:
-        return ir.Constant(LONG, ctypes.addressof(self._state) + 4 * place).inttoptr(INT.as_pointer())
+
+def _cell(builder: Any, place: int) -> Any:
+    module = builder.module
+    state = module.globals.get(_STATE) or ir.GlobalVariable(module, _STATE_TYPE, _STATE)
+    return builder.gep(state, [ir.Constant(INT, 0), ir.Constant(INT, place)])
 
 
 def _find_controls(module: types.ModuleType) -> tuple[Any, Any] | None:
