@@ -65,10 +65,12 @@ def assemble(module: ir.Module) -> bytes:
 
 def optimize(module: ir.Module) -> Any:
     """Return a module as LLVM leaves it."""
+    machine = target()
+    # From these LLVM knows what is aligned, and what the C library has.
+    module.triple, module.data_layout = machine.triple, str(machine.target_data)
     parsed = binding.parse_assembly(str(module), binding.create_context())
     parsed.verify()
-    options = binding.create_pipeline_tuning_options(speed_level=3)
-    builder = binding.create_pass_builder(target(), options)
+    builder = binding.create_pass_builder(machine, binding.create_pipeline_tuning_options(speed_level=3))
     builder.getModulePassManager().run(parsed, builder)
     return parsed
 
@@ -116,11 +118,11 @@ class _Method(ctypes.Structure):
 _FASTCALL = 0x80  # CPython's METH_FASTCALL: arguments by position, as an array
 
 
-def _callable(address: int) -> Callable[..., Any]:
-    """Return the function at an address as Python calls it; its `self` raises its errors."""
+def _callable(start: int) -> Callable[..., Any]:
+    """Return machine code at an address as Python calls it; its `self` raises its errors."""
     make = ctypes.pythonapi.PyCFunction_NewEx
     make.restype, make.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p]
-    method = _Method(b"program", address, _FASTCALL, None)
+    method = _Method(b"program", start, _FASTCALL, None)
     _kept.append(method)
     function: Callable[..., Any] = make(ctypes.addressof(method), raise_error, None)
     return function
