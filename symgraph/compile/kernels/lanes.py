@@ -44,6 +44,9 @@ class Format:
 # its own, left to itself LLVM has it cross two: power took 5 % longer.
 _ALIGNED = 64
 
+# So many terms of a polynomial are summed one after the other.
+_CHAIN = 6
+
 # A loop has a few calls; in straight-line code of thousands, copies of the kernels would make compiling slow. A call on
 # a vector counts as often as it has registers.
 _INLINED, _REGISTER = 48, 512
@@ -216,19 +219,19 @@ def fma(x: Lane, y: Lane | Number, z: Lane | Number) -> Lane:
 def poly(x: Lane, table: Coefficients) -> Lane:
     """Return a polynomial's value; the constant stands first.
 
-    Pairs of terms are summed side by side (Estrin's scheme, one level), which halves the chain of operations.
+    Even and odd terms are summed side by side, which halves the chain of operations; of many terms once more.
     """
-    coefficients = table[x.format.name]
+    return _sum_of_powers(x, table[x.format.name])
+
+
+def _sum_of_powers(x: Lane, coefficients: Sequence[float]) -> Lane:
+    if len(coefficients) <= _CHAIN:
+        total = fma(x, coefficients[-1], coefficients[-2])
+        for coefficient in coefficients[-3::-1]:
+            total = fma(total, x, coefficient)
+        return total
     square = x * x
-    pairs = [
-        fma(x, coefficients[i + 1], coefficients[i]) if i + 1 < len(coefficients) else coefficients[i]
-        for i in range(0, len(coefficients), 2)
-    ]
-    total = pairs.pop()
-    for pair in reversed(pairs):
-        total = fma(square, total, pair)
-    assert isinstance(total, Lane)
-    return total
+    return fma(x, _sum_of_powers(square, coefficients[1::2]), _sum_of_powers(square, coefficients[::2]))
 
 
 def select(condition: Lane, yes: Lane | Number, no: Lane | Number) -> Lane:
