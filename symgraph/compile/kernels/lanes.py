@@ -180,6 +180,11 @@ class Lane:
         """Return a float as an integer of the format's width."""
         return self.like(self.builder.fptosi(self.value, resized(self.value.type, self.format.bits)))
 
+    def scales(self) -> bool:
+        """Return whether the processor has an instruction for `times_power` of vectors of this width."""
+        width = instructions.width_of(self.value.type) or 1
+        return width * self.format.bits.width % _REGISTER == 0 and instructions.has_avx512()
+
     def number(self) -> Lane:
         """Return the float that an integer's bits are."""
         return self.like(self.builder.bitcast(self.value, resized(self.value.type, self.format.type)))
@@ -249,6 +254,23 @@ def unary(name: str, x: Lane) -> Lane:
 def magnitude(x: Lane) -> Lane:
     """Return the absolute value."""
     return unary("fabs", x)
+
+
+def times_power(x: Lane, n: Lane) -> Lane:
+    """Return ``x * 2**n`` rounded once, n an integer as a float."""
+    builder, each = x.builder, _REGISTER // x.format.bits.width
+    name = f"llvm.x86.avx512.mask.scalef.{'pd' if x.format is DOUBLE else 'ps'}.512"
+    everywhere, rounding = ir.Constant(ir.IntType(each), -1), ir.Constant(ir.IntType(32), 4)
+    found = []
+    for start in range(0, x.value.type.count, each):
+        part, power = (instructions.section(builder, v.value, start, each) for v in (x, n))
+        function = builder.module.globals.get(name) or ir.Function(
+            builder.module,
+            ir.FunctionType(part.type, [part.type, part.type, part.type, everywhere.type, rounding.type]),
+            name,
+        )
+        found.append(builder.call(function, [part, power, part, everywhere, rounding]))
+    return x.like(instructions.joined(builder, found))
 
 
 def with_sign(x: Lane, sign: Lane) -> Lane:

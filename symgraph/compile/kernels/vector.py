@@ -13,7 +13,18 @@ from collections.abc import Callable
 from fractions import Fraction
 
 from symgraph.compile.kernels.coefficients import COSH, EXP, LOG, SINH
-from symgraph.compile.kernels.lanes import Lane, fma, magnitude, parts, poly, rarely, select, two_sum, with_sign
+from symgraph.compile.kernels.lanes import (
+    Lane,
+    fma,
+    magnitude,
+    parts,
+    poly,
+    rarely,
+    select,
+    times_power,
+    two_sum,
+    with_sign,
+)
 
 LN2_EXACT = Fraction(
     "0.693147180559945309417232121458176568075500134360255254120680009493393621969694715605863326996418687"
@@ -43,7 +54,10 @@ def scaled(x: Lane, n: Lane) -> Lane:
         x: The number; NaN stays.
         n: The integer plus `Format.round`.
     """
-    format, bits = n.format, n.bits()
+    format = n.format
+    if x.scales():
+        return times_power(x, n - format.round)
+    bits = n.bits()
     half = bits >> 1
     first, second = (
         ((part << format.fraction) + (format.exponent_bias << format.fraction)).number() for part in (half, bits - half)
