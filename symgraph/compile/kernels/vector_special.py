@@ -138,6 +138,21 @@ def erfc_by_case(x: Lane) -> Lane:
     return rarely(~right, usual, erfc, x)
 
 
+def gaussian(x: Lane) -> Lane:
+    size, most = magnitude(x), _VANISHING[x.format.name]
+    n, more = _gaussian_parts(select(size > most, most, size))
+    return vector.scaled(more + 1.0, n)
+
+
+def gaussian_by_case(x: Lane) -> Lane:
+    if x.scales():
+        return gaussian(x)
+    size = magnitude(x)
+    n, more = _gaussian_parts(size)
+    usual = (more + 1.0) * vector.power_of_two(n)
+    return rarely(~(size < _REGULAR[x.format.name]), usual, gaussian, x)
+
+
 def _log_parts(k: Lane, m: Lane) -> tuple[Lane, Lane]:
     """Return the logarithm of ``2**k m`` as a sum of two, to 2**-65 of it, m between sqrt(1/2) and sqrt(2)."""
     f = m - 1.0
