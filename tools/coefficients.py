@@ -140,6 +140,12 @@ def _sinh_tail(u: Real) -> Real:
     return mp.fsum(u**n / mp.factorial(2 * n + 3) for n in range(25))
 
 
+def _tanh_tail(u: Real) -> Real:
+    """Return (tanh(x) - x) / x**3 for u = x**2."""
+    x = mp.sqrt(u)
+    return (mp.tanh(x) - x) / x**3 if u > 1e-9 else u * 2 / 15 - mpf(1) / 3
+
+
 def _atan_tail(u: Real) -> Real:
     """Return (atan(x) - x) / x**3 for u = x**2."""
     x = mp.sqrt(u)
@@ -169,6 +175,7 @@ TABLES: list[Table] = [
     ("ERFC", _scaled_erfc(mpf(2)), lambda t: mpf(1), -1, 0.67, {"float": 9}),
     ("SINH", _sinh_tail, lambda u: u / 2 + mpf("1e-3"), 0, 0.1205, {"double": 4, "float": 2}),
     ("COSH", _cosh_tail, lambda u: u / 2 + mpf("1e-3"), 0, 0.1205, {"double": 4, "float": 2}),
+    ("TANH", _tanh_tail, lambda u: u + mpf("1e-3"), 0, 0.391, {"double": 10, "float": 4}),
     ("ATAN", _atan_tail, lambda u: u + mpf("1e-3"), 0, 0.1717, {"double": 10, "float": 4}),
     ("ASIN", _asin_tail, lambda u: u + mpf("1e-3"), 0, 0.2501, {"double": 11, "float": 5}),
     ("CBRT", lambda m: 1 / mp.cbrt(m), mp.cbrt, 0.707, 1.415, {"double": 5, "float": 3}),

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable
 from fractions import Fraction
 
-from symgraph.compile.kernels.coefficients import COSH, EXP, LOG, SINH
+from symgraph.compile.kernels.coefficients import COSH, EXP, LOG, SINH, TANH
 from symgraph.compile.kernels.lanes import (
     Lane,
     fma,
@@ -63,6 +63,11 @@ def scaled(x: Lane, n: Lane) -> Lane:
         ((part << format.fraction) + (format.exponent_bias << format.fraction)).number() for part in (half, bits - half)
     )
     return (x * first) * second
+
+
+def scaled_to_normal(x: Lane, n: Lane) -> Lane:
+    """Return the same where ``2**n`` is a normal number."""
+    return times_power(x, n - n.format.round) if x.scales() else x * power_of_two(n)
 
 
 def reduced(x: Lane) -> tuple[Lane, Lane, Lane]:
@@ -230,16 +235,15 @@ def log1p_by_case(x: Lane) -> Lane:
 
 
 def tanh(x: Lane) -> Lane:
-    size, most = magnitude(x), 0.5 * (x.format.fraction + 4) * math.log(2)
-    n, r, error = reduced(2.0 * select(size > most, most, size))
-    power = power_of_two(n)
-    grown = fma(power, r + fma(r * r, poly(r, EXP), error), power - 1.0)
-    far, total = grown > 3.0, grown + 2.0
-    numerator, inverse = select(far, -2.0, grown), 1.0 / total
-    quotient = numerator * inverse
-    rest = fma(-quotient, total, numerator) - quotient * (grown - (total - 2.0))
-    quotient = fma(rest, inverse, quotient)
-    return with_sign(select(far, 1.0 + quotient, quotient), x)
+    size, most, shift = magnitude(x), (x.format.fraction + 4) * math.log(2), x.format.round
+    twice = size + size
+    twice = select(twice > most, most, twice)
+    shifted = fma(twice, LOG2_E[x.format.name][0], shift)
+    r = fma(shifted - shift, -LN2_WHOLE[x.format.name][0], twice)  # the error of log(2) counts where n is small
+    power = scaled_to_normal(1.0 + fma(r * r, poly(r, EXP), r), shifted)
+    square = size * size
+    near, far = fma(size, square * poly(square, TANH), size), 1.0 - 2.0 / (power + 1.0)
+    return with_sign(select(size < 0.625, near, far), x)
 
 
 def _hyperbolic(size: Lane) -> tuple[Lane, Lane, Lane, Lane, Lane]:
