@@ -119,10 +119,10 @@ def _log_erfc(y: Real) -> Real:
     return mp.log(mp.erfc(1 + y))
 
 
-def _erf_tail(u: Real) -> Real:
-    """Return (erf(x) - 2 x / sqrt(pi)) / x**3 for u = x**2."""
+def _erf_rest(u: Real) -> Real:
+    """Return erf(x) / x - 1 for u = x**2."""
     c = 2 / mp.sqrt(mp.pi)
-    return mp.fsum(c * (-1) ** n * u ** (n - 1) / (mp.factorial(n) * (2 * n + 1)) for n in range(1, 40))
+    return mp.fsum(c * (-u) ** n / (mp.factorial(n) * (2 * n + 1)) for n in range(40)) - 1
 
 
 def _scaled_erfc(pole: Real) -> Curve:
@@ -169,7 +169,7 @@ TABLES: list[Table] = [
     ("SINE", _sine_tail, lambda u: u / 2 + mpf("1e-3"), 0, 0.2501, {"double": 7, "float": 4}),
     ("RADIAN_SINE", _radian_sine_tail, lambda u: u / 2 + mpf("1e-3"), 0, 2.475, {"double": 7, "float": 3}),
     ("TANGENT", _tangent_tail, lambda u: u + mpf("1e-3"), 0, 0.6185, {"double": 13, "float": 6}),
-    ("ERF", _erf_tail, lambda u: u + mpf("1e-3"), 0, 1.0001, {"double": 10, "float": 5}),
+    ("ERF", _erf_rest, lambda u: 1 / (1 + _erf_rest(u)), 0, 1.0001, {"double": 11, "float": 6}),
     ("LOG_ERFC", _log_erfc, lambda y: mp.erfc(1 + y), 0, 4.95, {"double": 18, "float": 6}),
     ("ERFC", _scaled_erfc(mpf("3.5")), lambda t: mpf(1), -1, 0.773, {"double": 22}),
     ("ERFC", _scaled_erfc(mpf(2)), lambda t: mpf(1), -1, 0.67, {"float": 9}),

@@ -81,6 +81,13 @@ def reduced(x: Lane) -> tuple[Lane, Lane, Lane]:
     return shifted, r, fma(n, -low, start - r)
 
 
+def reduced_a_little(x: Lane) -> tuple[Lane, Lane]:
+    """Return n + `Format.round` and r of the same; n times the rounding error of log(2) is lost."""
+    shift = x.format.round
+    shifted = fma(x, LOG2_E[x.format.name][0], shift)
+    return shifted, fma(shifted - shift, -LN2_WHOLE[x.format.name][0], x)
+
+
 def clamped(x: Lane) -> Lane:
     """Return x where exp of it is neither zero nor infinite, the nearest such number elsewhere; NaN stays."""
     most, least = LARGEST[x.format.name], LEAST[x.format.name]
@@ -235,14 +242,11 @@ def log1p_by_case(x: Lane) -> Lane:
 
 
 def tanh(x: Lane) -> Lane:
-    size, most, shift = magnitude(x), (x.format.fraction + 4) * math.log(2), x.format.round
-    twice = size + size
-    twice = select(twice > most, most, twice)
-    shifted = fma(twice, LOG2_E[x.format.name][0], shift)
-    r = fma(shifted - shift, -LN2_WHOLE[x.format.name][0], twice)  # the error of log(2) counts where n is small
-    power = scaled_to_normal(1.0 + fma(r * r, poly(r, EXP), r), shifted)
-    square = size * size
-    near, far = fma(size, square * poly(square, TANH), size), 1.0 - 2.0 / (power + 1.0)
+    size, most = magnitude(x), (x.format.fraction + 4) * math.log(2)
+    twice, square = size + size, size * size
+    near = fma(size, square * poly(square, TANH), size)
+    n, r = reduced_a_little(select(twice > most, most, twice))
+    far = 1.0 - 2.0 / (scaled_to_normal(1.0 + fma(r * r, poly(r, EXP), r), n) + 1.0)
     return with_sign(select(size < 0.625, near, far), x)
 
 

@@ -1,9 +1,10 @@
 """Error functions, powers and roots as straight-line code that LLVM vectorises.
 
-The error functions: near 0 erf is a series; ``(1 + 3/2 x) exp(x**2) erfc(x)`` changes little, and is a polynomial of
-``(x - a) / (x + a)`` (M. M. Shepherd and J. G. Laframboise, Mathematics of Computation 36, 1981). The power is
-``exp(y log(x))`` with the logarithm as a sum of two numbers (J.-M. Muller, Elementary Functions, section 11.4 on). Sums
-and products that are kept with their errors: T. J. Dekker, Numerische Mathematik 18 (1971).
+The error functions: near 0 ``erf(x) / x`` is a polynomial of ``x**2``; ``(1 + 3/2 x) exp(x**2) erfc(x)`` changes
+little, and is a polynomial of ``(x - a) / (x + a)`` (M. M. Shepherd and J. G. Laframboise, Mathematics of Computation
+36, 1981). The power is ``exp(y log(x))`` with the logarithm as a sum of two numbers (J.-M. Muller, Elementary
+Functions, section 11.4 on). Sums and products that are kept with their errors: T. J. Dekker, Numerische Mathematik 18
+(1971).
 """
 
 # ruff: noqa: D103  (each kernel is documented as the operation of its name)
@@ -44,12 +45,10 @@ from symgraph.compile.kernels.lanes import (
     widened,
     with_sign,
 )
-from symgraph.compile.kernels.vector_trigonometric import PI_EXACT
 
 _LN2 = parts(vector.LN2_EXACT, 53)["double"]
 _TWO_THIRDS = parts(Fraction(2, 3), 53)["double"]
 ROOT_HALF_EXACT = Fraction(math.isqrt(1 << 255), 1 << 128)
-_TWO_OVER_ROOT_PI = parts(Fraction(2 << 128, math.isqrt(int(PI_EXACT * (1 << 256)))), 53)
 
 
 _POLE = {"double": 3.5, "float": 2.0}
@@ -59,22 +58,13 @@ _REGULAR = {"double": 26.0, "float": 9.0}
 """Up to where they are normal numbers."""
 
 
-def _near_erf(x: Lane) -> Lane:
-    """Return erf for x of at most 1."""
-    high, low = _TWO_OVER_ROOT_PI[x.format.name]
-    square = x * x
-    return fma(x, high, x * fma(square, poly(square, ERF), low))
-
-
 def erf(x: Lane) -> Lane:
-    size = magnitude(x)
-    most = 5.95 if x.format is DOUBLE else 3.95
+    size, most = magnitude(x), 5.95 if x.format is DOUBLE else 3.95
+    near = fma(size, poly(size * size, ERF), size)
     # erfc(1 + y) = exp(polynomial(y)), which is small enough for its error to be too
-    n, r, error = vector.reduced(poly(select(size > most, most, size) - 1.0, LOG_ERFC))
-    power = vector.power_of_two(n)
-    rest = r + fma(r * r, poly(r, EXP), error)
-    beyond = (1.0 - power) - power * rest
-    return with_sign(select(size > 1.0, beyond, _near_erf(select(size > 1.0, 1.0, size))), x)
+    n, r = vector.reduced_a_little(poly(select(size > most, most, size) - 1.0, LOG_ERFC))
+    far = 1.0 - vector.scaled_to_normal(1.0 + fma(r * r, poly(r, EXP), r), n)
+    return with_sign(select(size > 1.0, far, near), x)
 
 
 def _erfc_parts(x: Lane, error: Lane | None) -> tuple[Lane, Lane]:
