@@ -127,6 +127,7 @@ UNSTABLE: list[tuple[str, Callable[[Any], Any], float, Callable[[Any], Any]]] = 
     ("erfc", lambda x: 1 - sg.erf(x), 10.0, mpmath.erfc),
     ("erfc_negative", lambda x: 1 + sg.erf(x), -10.0, lambda x: mpmath.erfc(-x)),
     ("sqrt_of_square", lambda x: sg.sqrt(x * x), 1e-200, lambda x: abs(x)),
+    ("quotient_of_quotient", lambda x: x / (x / 1e200) / 1e200, 1e-150, lambda x: 1),
     ("entropy", lambda x: x * sg.log(x), 0.0, lambda x: 0),
 ]  # fmt: skip
 

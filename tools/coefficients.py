@@ -119,29 +119,31 @@ def _log_erfc(y: Real) -> Real:
     return mp.log(mp.erfc(1 + y))
 
 
-def _erf_tail(u: Real) -> Real:
-    """Return (erf(x) - 2 x / sqrt(pi)) / x**3 for u = x**2."""
+def _erf_rest(u: Real) -> Real:
+    """Return erf(x) / x - 1 for u = x**2."""
     c = 2 / mp.sqrt(mp.pi)
-    return mp.fsum(c * (-1) ** n * u ** (n - 1) / (mp.factorial(n) * (2 * n + 1)) for n in range(1, 40))
+    return mp.fsum(c * (-u) ** n / (mp.factorial(n) * (2 * n + 1)) for n in range(40)) - 1
 
 
-def _scaled_erfc(t: Real) -> Real:
-    """Return (1 + 2 x) exp(x**2) erfc(x) for t = (x - 2.5) / (x + 2.5)."""
-    if t == 1:
-        return 2 / mp.sqrt(mp.pi)
-    x = mpf(5) / 2 * (1 + t) / (1 - t)
-    return (1 + 2 * x) * mp.exp(x * x) * mp.erfc(x) if x < 200 else _far_erfc(x)
+def _scaled_erfc(pole: Real) -> Curve:
+    """Return the function (1 + 3/2 x) exp(x**2) erfc(x) of t = (x - pole) / (x + pole)."""
 
+    def curve(t: Real) -> Real:
+        x = pole * (1 + t) / (1 - t)
+        return (1 + 3 * x / 2) * mp.exp(x * x) * mp.erfc(x)
 
-def _far_erfc(x: Real) -> Real:
-    """Return the same for large x, from the asymptotic series (NIST DLMF 7.12.1)."""
-    series = mp.fsum((-1) ** n * mp.fac2(2 * n - 1) / (2 * x * x) ** n for n in range(12))
-    return (1 + 2 * x) / (x * mp.sqrt(mp.pi)) * series
+    return curve
 
 
 def _sinh_tail(u: Real) -> Real:
     """Return (sinh(x) - x) / x**3 for u = x**2."""
     return mp.fsum(u**n / mp.factorial(2 * n + 3) for n in range(25))
+
+
+def _tanh_tail(u: Real) -> Real:
+    """Return (tanh(x) - x) / x**3 for u = x**2."""
+    x = mp.sqrt(u)
+    return (mp.tanh(x) - x) / x**3 if u > 1e-9 else u * 2 / 15 - mpf(1) / 3
 
 
 def _atan_tail(u: Real) -> Real:
@@ -167,12 +169,13 @@ TABLES: list[Table] = [
     ("SINE", _sine_tail, lambda u: u / 2 + mpf("1e-3"), 0, 0.2501, {"double": 7, "float": 4}),
     ("RADIAN_SINE", _radian_sine_tail, lambda u: u / 2 + mpf("1e-3"), 0, 2.475, {"double": 7, "float": 3}),
     ("TANGENT", _tangent_tail, lambda u: u + mpf("1e-3"), 0, 0.6185, {"double": 13, "float": 6}),
-    ("ERF", _erf_tail, lambda u: u + mpf("1e-3"), 0, 1.0001, {"double": 10, "float": 5}),
+    ("ERF", _erf_rest, lambda u: 1 / (1 + _erf_rest(u)), 0, 1.0001, {"double": 11, "float": 6}),
     ("LOG_ERFC", _log_erfc, lambda y: mp.erfc(1 + y), 0, 4.95, {"double": 18, "float": 6}),
-    ("ERFC", _scaled_erfc, lambda t: mpf(1), -0.667, 0.84, {"double": 22}),
-    ("ERFC", _scaled_erfc, lambda t: mpf(1), -0.667, 0.65, {"float": 9}),
+    ("ERFC", _scaled_erfc(mpf("3.5")), lambda t: mpf(1), -1, 0.773, {"double": 22}),
+    ("ERFC", _scaled_erfc(mpf(2)), lambda t: mpf(1), -1, 0.67, {"float": 9}),
     ("SINH", _sinh_tail, lambda u: u / 2 + mpf("1e-3"), 0, 0.1205, {"double": 4, "float": 2}),
     ("COSH", _cosh_tail, lambda u: u / 2 + mpf("1e-3"), 0, 0.1205, {"double": 4, "float": 2}),
+    ("TANH", _tanh_tail, lambda u: u + mpf("1e-3"), 0, 0.391, {"double": 10, "float": 4}),
     ("ATAN", _atan_tail, lambda u: u + mpf("1e-3"), 0, 0.1717, {"double": 10, "float": 4}),
     ("ASIN", _asin_tail, lambda u: u + mpf("1e-3"), 0, 0.2501, {"double": 11, "float": 5}),
     ("CBRT", lambda m: 1 / mp.cbrt(m), mp.cbrt, 0.707, 1.415, {"double": 5, "float": 3}),

@@ -7,13 +7,16 @@ scatters, matrix products, einsums that stay loops, linear algebra, and users' o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
+
+import numpy as np
 
 from symgraph.compile.contraction import cheapest_order, kept_labels
 from symgraph.dims import Size, product
 from symgraph.expr import Expr, constant, constant_value, make, rebuild, scalar_value, topological
-from symgraph.op import REGISTRY, Kind
-from symgraph.ops.construct import apply, cast
+from symgraph.op import REGISTRY, Kind, Op
+from symgraph.ops.construct import apply, cast, elementwise_type
 from symgraph.ops.contraction import matmul, parse_subscripts
 from symgraph.ops.elementwise import exp, isfinite, log, multiply, reciprocal, sqrt, square, where
 from symgraph.ops.movement import broadcast_to, expand_dims, permute_dims, reshape, squeeze
@@ -143,6 +146,18 @@ def _is_skinny(*sizes: Size) -> bool:
 def _summed(products: Expr, axes: Sequence[int]) -> Expr:
     """Sum in the dtype of the operands, as products of arrays are; a sum of small integers has a wider one."""
     return cast(total(products, tuple(axes)), products.dtype)  # type: ignore[no-any-return]
+
+
+_GAUSSIAN = Op(
+    "gaussian", Kind.ELEMENTWISE, 1, partial(elementwise_type, "gaussian", None), lambda x: np.exp(-np.square(x))
+)
+
+
+def _exp(x: Expr) -> Expr:
+    """The derivative of erfc has a kernel, which shares its exponential with erfc's and is more accurate."""
+    if x.op is REGISTRY["negative"] and x.args[0].op is REGISTRY["square"]:
+        return make(_GAUSSIAN, x.args[0].args)
+    return exp(x)  # type: ignore[no-any-return]
 
 
 def _mean(x: Expr, axes: tuple[int, ...], keepdims: bool) -> Expr:
@@ -292,6 +307,7 @@ def _scatter_set(base: Expr, updates: Expr, *args: Any) -> Expr:
 
 
 _RULES: dict[str, Callable[..., Expr]] = {
+    "exp": _exp,
     "matmul": _matmul,
     "mean": _mean,
     "logsumexp": _logsumexp,

@@ -113,6 +113,7 @@ OTHERS = (
     stable("erfc",                lambda x: 1 - erf(x),           lambda x: erfc(x)),
     stable("erf",                 lambda x: 1 - erfc(x),          lambda x: erf(x)),
     stable("erfc_of_negation",    lambda x: 1 + erf(x),           lambda x: erfc(-x)),
+    stable("quotient_of_quotient", lambda x, y, z: x / (y / z) / z, lambda x, y: x / y, domain=_POSITIVE),
     stable("sqrt_of_square",      lambda x: sqrt(square(x)),      lambda x: abs(x)),
     Law("entropy",                lambda x: x * log(x),           lambda x: xlogy(x, x),
         kind="domain", group="stability", domain=_POSITIVE),

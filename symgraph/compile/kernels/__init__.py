@@ -63,7 +63,7 @@ from symgraph.compile.kernels.elementary import (
     tanh,
     xlogy,
 )
-from symgraph.compile.kernels.special import digamma, erf, erfc, erfinv, gelu, lgamma, polygamma
+from symgraph.compile.kernels.special import digamma, erf, erfc, erfinv, gaussian, gelu, lgamma, polygamma
 
 __all__ = [
     "abs",
@@ -93,6 +93,7 @@ __all__ = [
     "expm1",
     "floor",
     "floor_divide",
+    "gaussian",
     "gelu",
     "hypot",
     "isfinite",

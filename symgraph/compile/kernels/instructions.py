@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
+from numba.core import registry
 
 WIDEST = '"prefer-vector-width"="512"'
 """An attribute of functions: LLVM keeps to 256 bits where the first processors with AVX-512 slowed down; vectors here
@@ -19,6 +21,17 @@ gain from 512. llvmlite's own `add` knows no attributes with values: `set.add(fu
 
 BOOLEAN = ir.IntType(1)
 _TYPES = {"f8": ir.DoubleType(), "f4": ir.FloatType(), "b1": BOOLEAN}
+
+
+# Numba's own annotations are incomplete.
+_target: Any = registry.cpu_target
+
+
+@cache
+def has_avx512() -> bool:
+    """Return whether code is made for a processor with AVX-512."""
+    _, _, features = _target.target_context.codegen().magic_tuple()
+    return "+avx512f" in features.split(",")
 
 
 class _Splat(ir.Constant):  # type: ignore[misc]

@@ -44,6 +44,9 @@ class Format:
 # its own, left to itself LLVM has it cross two: power took 5 % longer.
 _ALIGNED = 64
 
+# So many terms of a polynomial are summed one after the other.
+_CHAIN = 6
+
 # A loop has a few calls; in straight-line code of thousands, copies of the kernels would make compiling slow. A call on
 # a vector counts as often as it has registers.
 _INLINED, _REGISTER = 48, 512
@@ -179,6 +182,11 @@ class Lane:
         """Return a float as an integer of the format's width."""
         return self.like(self.builder.fptosi(self.value, resized(self.value.type, self.format.bits)))
 
+    def scales(self) -> bool:
+        """Return whether the processor has an instruction for `times_power` of vectors of this width."""
+        width = instructions.width_of(self.value.type) or 1
+        return width * self.format.bits.width % _REGISTER == 0 and instructions.has_avx512()
+
     def number(self) -> Lane:
         """Return the float that an integer's bits are."""
         return self.like(self.builder.bitcast(self.value, resized(self.value.type, self.format.type)))
@@ -218,19 +226,19 @@ def fma(x: Lane, y: Lane | Number, z: Lane | Number) -> Lane:
 def poly(x: Lane, table: Coefficients) -> Lane:
     """Return a polynomial's value; the constant stands first.
 
-    Pairs of terms are summed side by side (Estrin's scheme, one level), which halves the chain of operations.
+    Even and odd terms are summed side by side, which halves the chain of operations; of many terms once more.
     """
-    coefficients = table[x.format.name]
+    return _sum_of_powers(x, table[x.format.name])
+
+
+def _sum_of_powers(x: Lane, coefficients: Sequence[float]) -> Lane:
+    if len(coefficients) <= _CHAIN:
+        total = fma(x, coefficients[-1], coefficients[-2])
+        for coefficient in coefficients[-3::-1]:
+            total = fma(total, x, coefficient)
+        return total
     square = x * x
-    pairs = [
-        fma(x, coefficients[i + 1], coefficients[i]) if i + 1 < len(coefficients) else coefficients[i]
-        for i in range(0, len(coefficients), 2)
-    ]
-    total = pairs.pop()
-    for pair in reversed(pairs):
-        total = fma(square, total, pair)
-    assert isinstance(total, Lane)
-    return total
+    return fma(x, _sum_of_powers(square, coefficients[1::2]), _sum_of_powers(square, coefficients[::2]))
 
 
 def select(condition: Lane, yes: Lane | Number, no: Lane | Number) -> Lane:
@@ -248,6 +256,23 @@ def unary(name: str, x: Lane) -> Lane:
 def magnitude(x: Lane) -> Lane:
     """Return the absolute value."""
     return unary("fabs", x)
+
+
+def times_power(x: Lane, n: Lane) -> Lane:
+    """Return ``x * 2**n`` rounded once, n an integer as a float."""
+    builder, each = x.builder, _REGISTER // x.format.bits.width
+    name = f"llvm.x86.avx512.mask.scalef.{'pd' if x.format is DOUBLE else 'ps'}.512"
+    everywhere, rounding = ir.Constant(ir.IntType(each), -1), ir.Constant(ir.IntType(32), 4)
+    found = []
+    for start in range(0, x.value.type.count, each):
+        part, power = (instructions.section(builder, v.value, start, each) for v in (x, n))
+        function = builder.module.globals.get(name) or ir.Function(
+            builder.module,
+            ir.FunctionType(part.type, [part.type, part.type, part.type, everywhere.type, rounding.type]),
+            name,
+        )
+        found.append(builder.call(function, [part, power, part, everywhere, rounding]))
+    return x.like(instructions.joined(builder, found))
 
 
 def with_sign(x: Lane, sign: Lane) -> Lane:

@@ -47,6 +47,11 @@ def erfc(x: Any) -> Any:
     return np.asarray(x).dtype.type(math.erfc(x))
 
 
+@kernel(vectorises(vector_special.gaussian, explicit=vector_special.gaussian_by_case))
+def gaussian(x: Any) -> Any:
+    return np.exp(-np.square(x))
+
+
 @in_double(emitter=vectorises(vector_special.erfinv, in_double=True))
 def erfinv(x: Any) -> Any:
     if abs(x) <= 0.85:

@@ -12,8 +12,19 @@ import math
 from collections.abc import Callable
 from fractions import Fraction
 
-from symgraph.compile.kernels.coefficients import COSH, EXP, LOG, SINH
-from symgraph.compile.kernels.lanes import Lane, fma, magnitude, parts, poly, rarely, select, two_sum, with_sign
+from symgraph.compile.kernels.coefficients import COSH, EXP, LOG, SINH, TANH
+from symgraph.compile.kernels.lanes import (
+    Lane,
+    fma,
+    magnitude,
+    parts,
+    poly,
+    rarely,
+    select,
+    times_power,
+    two_sum,
+    with_sign,
+)
 
 LN2_EXACT = Fraction(
     "0.693147180559945309417232121458176568075500134360255254120680009493393621969694715605863326996418687"
@@ -43,12 +54,20 @@ def scaled(x: Lane, n: Lane) -> Lane:
         x: The number; NaN stays.
         n: The integer plus `Format.round`.
     """
-    format, bits = n.format, n.bits()
+    format = n.format
+    if x.scales():
+        return times_power(x, n - format.round)
+    bits = n.bits()
     half = bits >> 1
     first, second = (
         ((part << format.fraction) + (format.exponent_bias << format.fraction)).number() for part in (half, bits - half)
     )
     return (x * first) * second
+
+
+def scaled_to_normal(x: Lane, n: Lane) -> Lane:
+    """Return the same where ``2**n`` is a normal number."""
+    return times_power(x, n - n.format.round) if x.scales() else x * power_of_two(n)
 
 
 def reduced(x: Lane) -> tuple[Lane, Lane, Lane]:
@@ -60,6 +79,13 @@ def reduced(x: Lane) -> tuple[Lane, Lane, Lane]:
     start = fma(n, -high, x)  # exact
     r = fma(n, -low, start)
     return shifted, r, fma(n, -low, start - r)
+
+
+def reduced_a_little(x: Lane) -> tuple[Lane, Lane]:
+    """Return n + `Format.round` and r of the same; n times the rounding error of log(2) is lost."""
+    shift = x.format.round
+    shifted = fma(x, LOG2_E[x.format.name][0], shift)
+    return shifted, fma(shifted - shift, -LN2_WHOLE[x.format.name][0], x)
 
 
 def clamped(x: Lane) -> Lane:
@@ -216,16 +242,12 @@ def log1p_by_case(x: Lane) -> Lane:
 
 
 def tanh(x: Lane) -> Lane:
-    size, most = magnitude(x), 0.5 * (x.format.fraction + 4) * math.log(2)
-    n, r, error = reduced(2.0 * select(size > most, most, size))
-    power = power_of_two(n)
-    grown = fma(power, r + fma(r * r, poly(r, EXP), error), power - 1.0)
-    far, total = grown > 3.0, grown + 2.0
-    numerator, inverse = select(far, -2.0, grown), 1.0 / total
-    quotient = numerator * inverse
-    rest = fma(-quotient, total, numerator) - quotient * (grown - (total - 2.0))
-    quotient = fma(rest, inverse, quotient)
-    return with_sign(select(far, 1.0 + quotient, quotient), x)
+    size, most = magnitude(x), (x.format.fraction + 4) * math.log(2)
+    twice, square = size + size, size * size
+    near = fma(size, square * poly(square, TANH), size)
+    n, r = reduced_a_little(select(twice > most, most, twice))
+    far = 1.0 - 2.0 / (scaled_to_normal(1.0 + fma(r * r, poly(r, EXP), r), n) + 1.0)
+    return with_sign(select(size < 0.625, near, far), x)
 
 
 def _hyperbolic(size: Lane) -> tuple[Lane, Lane, Lane, Lane, Lane]:

@@ -1,9 +1,10 @@
 """Error functions, powers and roots as straight-line code that LLVM vectorises.
 
-The error functions: a series near 0; beyond it ``(1 + 2 x) exp(x**2) erfc(x)`` is almost constant and a polynomial of
-``(x - 5/2) / (x + 5/2)`` (M. M. Shepherd and J. G. Laframboise, Mathematics of Computation 36, 1981). The power is
-``exp(y log(x))`` with the logarithm as a sum of two numbers (J.-M. Muller, Elementary Functions, section 11.4 on). Sums
-and products that are kept with their errors: T. J. Dekker, Numerische Mathematik 18 (1971).
+The error functions: near 0 ``erf(x) / x`` is a polynomial of ``x**2``; ``(1 + 3/2 x) exp(x**2) erfc(x)`` changes
+little, and is a polynomial of ``(x - a) / (x + a)`` (M. M. Shepherd and J. G. Laframboise, Mathematics of Computation
+36, 1981). The power is ``exp(y log(x))`` with the logarithm as a sum of two numbers (J.-M. Muller, Elementary
+Functions, section 11.4 on). Sums and products that are kept with their errors: T. J. Dekker, Numerische Mathematik 18
+(1971).
 """
 
 # ruff: noqa: D103  (each kernel is documented as the operation of its name)
@@ -41,61 +42,59 @@ from symgraph.compile.kernels.lanes import (
     widened,
     with_sign,
 )
-from symgraph.compile.kernels.vector_trigonometric import PI_EXACT
 
 _LN2 = parts(vector.LN2_EXACT, 53)["double"]
 _TWO_THIRDS = parts(Fraction(2, 3), 53)["double"]
 ROOT_HALF_EXACT = Fraction(math.isqrt(1 << 255), 1 << 128)
-_TWO_OVER_ROOT_PI = parts(Fraction(2 << 128, math.isqrt(int(PI_EXACT * (1 << 256)))), 53)
 
 
-_NEAR = 0.5
+_POLE = {"double": 3.5, "float": 2.0}
 _VANISHING = {"double": 28.0, "float": 11.0}
-"""Where erfc is less than half the least number."""
-
-
-def _near_erf(x: Lane) -> Lane:
-    """Return erf for x of at most 1."""
-    high, low = _TWO_OVER_ROOT_PI[x.format.name]
-    square = x * x
-    return fma(x, high, x * fma(square, poly(square, ERF), low))
+"""Where erfc(x) and exp(-x**2) are less than half the least number."""
+_REGULAR = {"double": 26.0, "float": 9.0}
+"""Up to where they are normal numbers."""
 
 
 def erf(x: Lane) -> Lane:
-    size = magnitude(x)
-    most = 5.95 if x.format is DOUBLE else 3.95
+    size, most = magnitude(x), 5.95 if x.format is DOUBLE else 3.95
+    near = fma(size, poly(size * size, ERF), size)
     # erfc(1 + y) = exp(polynomial(y)), which is small enough for its error to be too
-    n, r, error = vector.reduced(poly(select(size > most, most, size) - 1.0, LOG_ERFC))
-    power = vector.power_of_two(n)
-    rest = r + fma(r * r, poly(r, EXP), error)
-    beyond = (1.0 - power) - power * rest
-    return with_sign(select(size > 1.0, beyond, _near_erf(select(size > 1.0, 1.0, size))), x)
+    n, r = vector.reduced_a_little(poly(select(size > most, most, size) - 1.0, LOG_ERFC))
+    far = 1.0 - vector.scaled_to_normal(1.0 + fma(r * r, poly(r, EXP), r), n)
+    return with_sign(select(size > 1.0, far, near), x)
 
 
 def _erfc_parts(x: Lane, error: Lane | None) -> tuple[Lane, Lane]:
-    """Return r and n, for `scaled`, in ``erfc(x + error) = 2**n r`` for x of at least `_NEAR`."""
-    divisor, divisor_error = fast_two_sum(2.0 * x, 1.0)
-    other = x + 2.5
+    """Return r and n, for `scaled`, in ``erfc(x + error) = 2**n r`` for x of at least 0."""
+    twice, other = x + x, x + _POLE[x.format.name]
+    divisor = fma(x, 1.5, 1.0)
     both = 1.0 / (divisor * other)
-    inverse = both * other
-    t = (x - 2.5) * (both * divisor)
+    inverse, t = both * other, fma(twice, both * divisor, -1.0)
     constant, *others = ERFC[x.format.name]
-    scale, scale_error = fast_two_sum(t.like(t.constant(constant)), t * poly(t, {x.format.name: tuple(others)}))
+    rise = t * poly(t, {x.format.name: tuple(others)})
+    scale = rise + constant
+    quotient = scale * inverse
+    divisor_error, scale_error = fma(x, 1.5, 1.0 - divisor), rise - (scale - constant)
+    rest = fma(-quotient, divisor, scale) + fma(-quotient, divisor_error, scale_error)
+    n, more = _gaussian_parts(x, error)
+    power = more + 1.0
+    return fma(power, quotient, fma(quotient, more - (power - 1.0), rest * inverse * power)), n
+
+
+def _gaussian_parts(x: Lane, error: Lane | None = None) -> tuple[Lane, Lane]:
+    """Return n and r in ``exp(-(x + error)**2) = 2**n (1 + r)``."""
     square, square_error = two_product(x, x)
     if error is not None:
         square_error = fma(x + x, error, square_error)
-    n, power, power_error = vector.exp_parts(-square, -square_error)
-    product, product_error = two_product(power, scale)
-    quotient = product * inverse
-    product_error = fma(power, scale_error, fma(power_error, scale, product_error))
-    rest = fma(-quotient, divisor, product) + fma(-quotient, divisor_error, product_error)
-    return fma(rest, inverse, quotient), n
+    n, r, r_error = vector.reduced(-square)
+    error = r_error - square_error
+    r_square, series = r * r, poly(r, EXP)
+    return n, r + fma(r_square, series, fma(error, fma(r_square, series, r), error))
 
 
 def _on_both_sides(x: Lane, far: Lane) -> Lane:
-    """Return erfc(x) from its value at abs(x), which holds for at least `_NEAR`."""
-    far, near = select(x < 0.0, 2.0 - far, far), magnitude(x) < _NEAR
-    return select(near, 1.0 - _near_erf(select(near, x, 0.0)), far)
+    """Return erfc(x) from its value at abs(x)."""
+    return select(x < 0.0, 2.0 - far, far)
 
 
 def erfc_of_sum(x: Lane, error: Lane | None) -> Lane:
@@ -112,7 +111,7 @@ def usual_erfc_of_sum(x: Lane, error: Lane | None) -> tuple[Lane, Lane]:
     if error is not None:
         error = select(x < 0.0, -error, error)
     far, n = _erfc_parts(size, error)
-    return _on_both_sides(x, far * vector.power_of_two(n)), size < (26.0 if x.format is DOUBLE else 9.0)
+    return _on_both_sides(x, far * vector.power_of_two(n)), size < _REGULAR[x.format.name]
 
 
 def erfc(x: Lane) -> Lane:
@@ -120,8 +119,25 @@ def erfc(x: Lane) -> Lane:
 
 
 def erfc_by_case(x: Lane) -> Lane:
+    if x.scales():
+        return erfc(x)
     usual, right = usual_erfc_of_sum(x, None)
     return rarely(~right, usual, erfc, x)
+
+
+def gaussian(x: Lane) -> Lane:
+    size, most = magnitude(x), _VANISHING[x.format.name]
+    n, more = _gaussian_parts(select(size > most, most, size))
+    return vector.scaled(more + 1.0, n)
+
+
+def gaussian_by_case(x: Lane) -> Lane:
+    if x.scales():
+        return gaussian(x)
+    size = magnitude(x)
+    n, more = _gaussian_parts(size)
+    usual = (more + 1.0) * vector.power_of_two(n)
+    return rarely(~(size < _REGULAR[x.format.name]), usual, gaussian, x)
 
 
 def _log_parts(k: Lane, m: Lane) -> tuple[Lane, Lane]:
