@@ -1,0 +1,46 @@
+"""Dependence: which statements of a program have to stay in their order.
+
+Those of which one writes what the other touches: a scalar, or memory, under whatever name.
+"""
+
+from __future__ import annotations
+
+from symgraph.compile import loops
+from symgraph.compile.lifetimes import shared_memory
+from symgraph.compile.loops import Buffer, Program, Statement, walk
+
+
+class Dependence:
+    """What the statements of a program touch and write; of buffers that are views, the one they are views of."""
+
+    def __init__(self, program: Program) -> None:
+        self._memory = shared_memory(program)
+
+    def touched(self, statement: Statement) -> set[str | Buffer]:
+        """Return the names and buffers that a statement mentions."""
+        found: set[str | Buffer] = set()
+        for part in loops.parts(statement):
+            if isinstance(part, Buffer):
+                found.add(self._memory.get(part, part))
+            elif isinstance(part, loops.Name | loops.Let | loops.Start):
+                found.add(part.name)
+        return found
+
+    def written(self, statement: Statement) -> set[str | Buffer]:
+        """Return the names and buffers that a statement gives a value, or begins or ends."""
+        found: set[str | Buffer] = set()
+        for one in walk([statement]):
+            match one:
+                case loops.Let(name=name) | loops.Start(name=name):
+                    found.add(name)
+                case loops.Accumulate(target=loops.Name(name=name)):
+                    found.add(name)
+                case loops.Allocate(buffer=buffer) | loops.Free(buffer=buffer):
+                    found.add(self._memory.get(buffer, buffer))
+                case _:
+                    found.update(self._memory.get(buffer, buffer) for buffer in loops.written(one))
+        return found
+
+    def are_independent(self, one: Statement, other: Statement) -> bool:
+        """Tell whether two statements may exchange places."""
+        return self.written(one).isdisjoint(self.touched(other)) and self.written(other).isdisjoint(self.touched(one))
