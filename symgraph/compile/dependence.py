@@ -16,12 +16,16 @@ class Dependence:
     def __init__(self, program: Program) -> None:
         self._memory = shared_memory(program)
 
+    def memory(self, buffer: Buffer) -> Buffer:
+        """Return the buffer whose memory a buffer is: its own, or that of which it is a view."""
+        return self._memory.get(buffer, buffer)
+
     def touched(self, statement: Statement) -> set[str | Buffer]:
         """Return the names and buffers that a statement mentions."""
         found: set[str | Buffer] = set()
         for part in loops.parts(statement):
             if isinstance(part, Buffer):
-                found.add(self._memory.get(part, part))
+                found.add(self.memory(part))
             elif isinstance(part, loops.Name | loops.Let | loops.Start):
                 found.add(part.name)
         return found
@@ -36,9 +40,9 @@ class Dependence:
                 case loops.Accumulate(target=loops.Name(name=name)):
                     found.add(name)
                 case loops.Allocate(buffer=buffer) | loops.Free(buffer=buffer):
-                    found.add(self._memory.get(buffer, buffer))
+                    found.add(self.memory(buffer))
                 case _:
-                    found.update(self._memory.get(buffer, buffer) for buffer in loops.written(one))
+                    found.update(map(self.memory, loops.written(one)))
         return found
 
     def are_independent(self, one: Statement, other: Statement) -> bool:

@@ -414,7 +414,7 @@ class Program:
         sizes: The names of symbolic sizes, in the order in which they are given after the arguments.
         constants: The values of argument buffers that belong to the program.
         body: The statements.
-        results: What is handed back, in order.
+        results: What is handed back, in order; an argument among them is updated in place.
     """
 
     name: str

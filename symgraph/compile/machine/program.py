@@ -63,8 +63,8 @@ def wrapper(program: loops.Program) -> str:
 
 
 def given_results(program: loops.Program) -> list[Buffer]:
-    """Return the results that are arrays: the caller gives them, new, between constants and sizes, to be filled."""
-    return [result for result in program.results if isinstance(result, Buffer) and result.shape]
+    """Return the results that are new arrays: the caller gives them, between constants and sizes, to be filled."""
+    return [r for r in program.results if isinstance(r, Buffer) and r.shape and r.role != "argument"]
 
 
 class _Native:
@@ -110,7 +110,10 @@ class _Native:
         if self.uses_blas:
             blas.enter(self.builder)
         body = stretches(self.program.body)
+        first = next((s for s in self.program.body if isinstance(s, Loop) and _changes_argument(s)), None)
         for place, statement in enumerate(body):
+            if statement is first:
+                self._raise()  # now, since nothing fails after it
             match statement:
                 case Stretch():
                     write_stretch(self.writer, statement, self._wanted(body[place + 1 :]), self._no_memory)
@@ -123,11 +126,8 @@ class _Native:
                         self.scratch.pop(buffer).release(self.builder)
                 case _:
                     self.writer.write([statement])
-        for scratch in self.scratch.values():
-            scratch.release(self.builder)
-        if self.uses_blas:
-            blas.leave(self.builder)
         self._raise()
+        self._give_back()
         values = []
         for result in self.program.results:
             if not isinstance(result, Buffer):
@@ -157,14 +157,18 @@ class _Native:
 
     def _no_memory(self) -> None:
         """Give back what there is and raise."""
+        self._give_back()
+        exception, message = library.ERRORS[library.NO_MEMORY]
+        self.context.call_conv.return_user_exc(self.builder, exception, (message,))
+
+    def _give_back(self) -> None:
         for scratch in self.scratch.values():
             scratch.release(self.builder)
         if self.uses_blas:
             blas.leave(self.builder)
-        exception, message = library.ERRORS[library.NO_MEMORY]
-        self.context.call_conv.return_user_exc(self.builder, exception, (message,))
 
     def _raise(self) -> None:
+        """Give back what there is and raise, if an error is noted."""
         builder, error = self.builder, self.scope.error
         indexes = any(isinstance(part, loops.Wrapped) for s in self.program.body for part in loops.parts(s))
         errors = {library.NO_MEMORY: library.ERRORS[library.NO_MEMORY]}
@@ -174,6 +178,7 @@ class _Native:
             errors |= library.ERRORS
         code = builder.load(error)
         with builder.if_then(builder.icmp_signed("!=", code, long(0)), likely=False):
+            self._give_back()
             for number, (exception, message) in errors.items():
                 with builder.if_then(builder.icmp_signed("==", code, long(number))):
                     self.context.call_conv.return_user_exc(builder, exception, (message,))
@@ -183,6 +188,10 @@ class _Native:
             self.context.call_conv.return_dynamic_user_exc(
                 builder, IndexError, ("index", index, size), [types.int64, types.int64]
             )
+
+
+def _changes_argument(statement: Statement) -> bool:
+    return any(buffer.role == "argument" for one in loops.walk([statement]) for buffer in loops.written(one))
 
 
 def _uses_blas(statement: Statement) -> bool:
