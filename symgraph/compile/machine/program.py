@@ -82,10 +82,12 @@ class _Native:
         sizes = dict(zip(program.sizes, values[len(given) : -1], strict=True))
         self.scope = Scope(sizes, {}, {}, {}, error, values[-1])
         self.writer = Writer(context, builder, self.scope)
+        self.held: list[tuple[Any, Any]] = []
         for argument, kind, value in zip(given, signature.args, values, strict=False):
             if isinstance(argument, Buffer):
                 if kind.dtype != _from_dtype(argument.dtype):
                     raise TypeError(f"{argument.name} is compiled for {argument.dtype}, not for {kind}")
+                self.held.append((kind, value))
                 data = context.make_array(kind)(context, builder, value).data
                 pointer = builder.bitcast(data, element_type(argument.dtype).as_pointer())
                 self._place(argument, pointer)
@@ -157,7 +159,7 @@ class _Native:
 
     def _no_memory(self) -> None:
         """Give back what there is and raise."""
-        self._give_back()
+        self._give_up()
         exception, message = library.ERRORS[library.NO_MEMORY]
         self.context.call_conv.return_user_exc(self.builder, exception, (message,))
 
@@ -166,6 +168,12 @@ class _Native:
             scratch.release(self.builder)
         if self.uses_blas:
             blas.leave(self.builder)
+
+    def _give_up(self) -> None:
+        """Give back what there is, and the references to arrays that Numba's wrapper forgets when it raises."""
+        self._give_back()
+        for kind, value in self.held:
+            self.context.nrt.decref(self.builder, kind, value)
 
     def _raise(self) -> None:
         """Give back what there is and raise, if an error is noted."""
@@ -178,7 +186,7 @@ class _Native:
             errors |= library.ERRORS
         code = builder.load(error)
         with builder.if_then(builder.icmp_signed("!=", code, long(0)), likely=False):
-            self._give_back()
+            self._give_up()
             for number, (exception, message) in errors.items():
                 with builder.if_then(builder.icmp_signed("==", code, long(number))):
                     self.context.call_conv.return_user_exc(builder, exception, (message,))
