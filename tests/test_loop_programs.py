@@ -9,9 +9,26 @@ import numpy as np
 import pytest
 
 import symgraph as sg
+from symgraph import dims
 from symgraph.compile import pipeline
 from symgraph.compile.contraction import cheapest_order
-from symgraph.compile.loops import Axis, Guarded, Let, Loop, Multiply, Program, walk
+from symgraph.compile.loops import (
+    Accumulate,
+    Affine,
+    Axis,
+    Buffer,
+    Guarded,
+    Let,
+    Load,
+    Loop,
+    Multiply,
+    Name,
+    Program,
+    Start,
+    Store,
+    walk,
+)  # fmt: skip
+from symgraph.compile.overlap import overlap
 from symgraph.compile.show import show
 from tests.helpers.engines import assert_same, emitted, interpreted, program
 
@@ -53,6 +70,25 @@ def test_three_loops_over_almost_the_same_rows_are_one() -> None:
         ("0", "n-2"), ("n-2", "n-1"), ("n-1", "n"),
     ]  # fmt: skip
     check(outputs, {x: np.linspace(-1, 1, 7)})
+
+
+def test_loops_of_which_one_has_the_axis_of_the_other_inside() -> None:
+    double, n = np.dtype("float64"), dims.dim("n")
+    b, M = (Buffer(name, double, (n,) * rank, "argument") for name, rank in (("b", 1), ("M", 2)))
+    doubled, product = (Buffer(name, double, (n,), "result") for name in ("doubled", "product"))
+    i, j, t = Axis("i", n), Axis("j", n), Name("t", double)
+    at_i, at_j = Affine(i), Affine(j)
+    inner = Loop(i, (Accumulate(t, "sum", Load(M, (at_i, at_j))),))
+    body = (
+        Loop(i, (Store(doubled, (at_i,), Load(b, (at_i,))),)),
+        Loop(
+            j, (Start("t", double, "sum"), inner, Store(product, (at_j,), t), Store(product, (at_j,), Load(b, (at_j,))))
+        ),
+    )
+    joined = overlap(Program("f", (b, M), ("n",), (), body, (doubled, product)))
+    (outer,) = joined.body
+    assert isinstance(outer, Loop)
+    assert outer.axis not in {s.axis for s in walk(outer.body) if isinstance(s, Loop)}
 
 
 def test_loops_of_which_one_reads_what_the_other_sums_stay_apart() -> None:

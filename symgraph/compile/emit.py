@@ -120,6 +120,12 @@ class _Writer:
                     self.write(inner, depth + 1, lines)
                 case loops.Multiply():
                     lines.append(indent + _multiply(statement))
+                case loops.MatrixVector(result=result, matrix=matrix, vector=vector, accumulate=more):
+                    lines.append(
+                        f"{indent}{_whole(result)} {'+=' if more else '='} np.dot({matrix.text}, {vector.text})"
+                    )
+                case loops.Outer(result=result, left=left, right=right):
+                    lines.append(f"{indent}{_whole(result)} += np.outer({left.text}, {right.text})")
                 case loops.Allocate() | loops.Free():
                     pass
                 case loops.Let():
@@ -259,6 +265,11 @@ def _multiply(statement: loops.Multiply) -> str:
     if statement.result.transposed:
         left, right = f"{right}.T", f"{left}.T"
     return f"{_panel(statement.result, True)} {'+=' if statement.accumulate else '='} np.dot({left}, {right})"
+
+
+def _whole(section: loops.Section) -> str:
+    """Return what is written to: all elements of the section."""
+    return section.text if section.indices else f"{section.buffer.name}[:]"
 
 
 def _panel(panel: loops.Panel, is_result: bool) -> str:

@@ -98,6 +98,7 @@ def choose_lanes(
         elif not may[family]:
             chosen[family] = None
     _spread(families, may, chosen, ranks)
+    _follow_wider(families, may, chosen, arrays)
     return {step: chosen[family] for family, members in families.items() for step in members}
 
 
@@ -181,7 +182,10 @@ def _spread(
     chosen: dict[Step, int | None],
     ranks: dict[int, Rank],
 ) -> None:
-    """Give families without an opinion that of their neighbours, until all have one."""
+    """Give families without an opinion that of their neighbours, until all have one.
+
+    Those with fewer axes by more than one are asked only where no others have an opinion.
+    """
     family_of = {step: family for family, members in families.items() for step in members}
     users: dict[Step, list[Step]] = {family: [] for family in families}
     sources: dict[Step, list[Step]] = {family: [] for family in families}
@@ -192,17 +196,41 @@ def _spread(
                 sources[family].append(other)
                 users[other].append(family)
     waiting = [family for family in reversed(families) if family not in chosen]
+    far = False
     while waiting:
         for family in waiting:
+            least = 0 if far else len(family.axes) - 1
             for neighbours in (users[family], sources[family]):
-                opinions = Counter(axis for n in neighbours if (axis := chosen.get(n)) in may[family])
+                near = [chosen.get(other) for other in neighbours if len(other.axes) >= least]
+                opinions = Counter(axis for axis in near if axis in may[family])
                 if opinions:
                     chosen[family] = max(opinions, key=lambda axis: (opinions[axis], ranks[axis]))
                     break
         left = [family for family in waiting if family not in chosen]
-        if len(left) == len(waiting):
+        is_stuck = len(left) == len(waiting)
+        if is_stuck and far:
             chosen[left[0]] = max(may[left[0]], key=ranks.__getitem__)
+        far = is_stuck and not far
         waiting = [family for family in left if family not in chosen]
+
+
+def _follow_wider(
+    families: dict[Step, list[Step]], may: dict[Step, set[int]], chosen: dict[Step, int | None], arrays: set[Step]
+) -> None:
+    """Give families whose values are read again and again, by steps over more axes, the lanes of these.
+
+    They then read the data with a stride, but once. Otherwise the others would read them with a stride each time.
+    """
+    family_of = {step: family for family, members in families.items() for step in members}
+    wanted: dict[Step, set[int | None]] = {}
+    for step, family in family_of.items():
+        for operand in step.reads:
+            source = operand.step
+            if source in family_of and not source.reduced and set(source.axes) < set(step.axes):
+                wanted.setdefault(family_of[source], set()).add(chosen[family])
+    for family, axes in wanted.items():
+        if len(axes) == 1 and axes <= may[family] and arrays.isdisjoint(families[family]):
+            chosen[family] = axes.pop()
 
 
 def pack(steps: Sequence[Step], axis: int, lanes: dict[Step, int | None], arrays: set[Step]) -> list[Step]:

@@ -369,6 +369,74 @@ class Multiply:
 
 
 @dataclass(frozen=True)
+class Section:
+    """All elements along the last axes of a buffer, at indices along the axes before: ``b3[i1]``.
+
+    Attributes:
+        buffer: The buffer.
+        indices: Those along the axes before.
+        transposed: Whether the matrix is read with its axes exchanged.
+        band: The least and the greatest column less row, as the matrix is read, of elements that count; None where
+            there is no such limit. The others of an operand are zero, and those of a result are not needed.
+    """
+
+    buffer: Buffer
+    indices: tuple[Affine, ...] = ()
+    transposed: bool = False
+    band: tuple[int | None, int | None] = (None, None)
+
+    @property
+    def shape(self) -> tuple[Size, ...]:
+        """The sizes of the matrix or vector as it is read."""
+        shape = self.buffer.shape[len(self.indices) :]
+        return shape[::-1] if self.transposed else shape
+
+    @property
+    def text(self) -> str:
+        """The section in NumPy's notation, without its band."""
+        text = str(Load(self.buffer, self.indices)) if self.indices else self.buffer.name
+        return f"{text}.T" if self.transposed else text
+
+    def __str__(self) -> str:
+        text = self.text
+        for function, limit in zip(("triu", "tril"), self.band, strict=True):
+            if limit is not None:
+                text = f"{function}({text})" if limit == 0 else f"{function}({text}, {limit})"
+        return text
+
+
+@dataclass(frozen=True)
+class MatrixVector:
+    """A matrix times a vector of this iteration: ``result = matrix @ vector``, or ``result += matrix @ vector``.
+
+    It stands in a loop in lanes, where the matrix is the same for all lanes, and each has vectors of its own.
+    """
+
+    result: Section
+    matrix: Section
+    vector: Section
+    accumulate: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.result} {'+=' if self.accumulate else '='} {self.matrix} @ {self.vector}"
+
+
+@dataclass(frozen=True)
+class Outer:
+    """Add the products of two vectors of this iteration, each of one with each of the other, to a matrix.
+
+    It stands in a loop in lanes, each of which has vectors of its own; all add to the same matrix.
+    """
+
+    result: Section
+    left: Section
+    right: Section
+
+    def __str__(self) -> str:
+        return f"{self.result} += outer({self.left}, {self.right})"
+
+
+@dataclass(frozen=True)
 class Loop:
     """Run a body once for each value of an axis, or once for each block of rows.
 
@@ -397,7 +465,9 @@ class Loop:
         return f"{head}, in lanes" if self.lanes else head
 
 
-Statement: TypeAlias = "Let | Store | Start | Accumulate | Fill | Call | View | Allocate | Free | Multiply | Loop"
+Statement: TypeAlias = (
+    "Let | Store | Start | Accumulate | Fill | Call | View | Allocate | Free | Multiply | MatrixVector | Outer | Loop"
+)
 
 _IDENTITY_TEXT = {
     "sum": "0", "prod": "1", "max": "-inf", "min": "inf", "any": "False", "all": "True", "set": "0",
@@ -481,6 +551,8 @@ def buffers_of(statement: Statement) -> Iterator[Buffer]:
                 yield source
             case Multiply(result=result, left=left, right=right):
                 yield from (result.buffer, left.buffer, right.buffer)
+            case MatrixVector(result=result, matrix=left, vector=right) | Outer(result=result, left=left, right=right):
+                yield from (result.buffer, left.buffer, right.buffer)
 
 
 def _loaded(operands: Sequence[Operand]) -> Iterator[Buffer]:
@@ -553,6 +625,8 @@ def written(statement: Statement) -> list[Buffer]:
         case Store(buffer=buffer) | Fill(buffer=buffer) | Accumulate(target=Load(buffer=buffer)):
             return [buffer]
         case Call(result=buffer) | View(result=buffer) | Multiply(result=Panel(buffer=buffer)):
+            return [buffer]
+        case MatrixVector(result=Section(buffer=buffer)) | Outer(result=Section(buffer=buffer)):
             return [buffer]
     return []
 

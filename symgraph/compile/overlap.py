@@ -69,7 +69,10 @@ class _Overlap:
         for stop in dict.fromkeys(loop.axis.size for loop in sorted(group, key=_excess(group[0]))):
             longer = [loop for loop in group if _excess(loop)(_sized(loop, stop)) <= 0]
             start = found[-1].axis.size if found and isinstance(found[-1], Loop) else 0
-            index = axis if not found else Axis(self._fresh(axis.name), stop, start=start)
+            # A loop inside another one that joins may run over this very axis.
+            inside = {inner.axis for loop in longer for inner in walk(loop.body) if isinstance(inner, Loop)}
+            is_new = bool(found) or axis in inside
+            index = Axis(self._fresh(axis.name), stop, start=start) if is_new else axis
             body: list[Statement] = []
             for loop in longer:
                 change: dict[object, Any] = {loop.axis: index}

@@ -13,10 +13,12 @@ import numpy as np
 
 from symgraph.compile import lower as lowering
 from symgraph.compile import native
+from symgraph.compile.bands import add_bands
 from symgraph.compile.bounds import decide_bounds
 from symgraph.compile.build import build as build_loops
 from symgraph.compile.emit import emit
 from symgraph.compile.entry import Entry
+from symgraph.compile.factor import factor
 from symgraph.compile.inplace import place_updates
 from symgraph.compile.lifetimes import add_lifetimes
 from symgraph.compile.loops import Buffer, Loop
@@ -24,6 +26,7 @@ from symgraph.compile.loops import Program as LoopProgram
 from symgraph.compile.machine.program import given_results
 from symgraph.compile.memory import Memory, plan_memory
 from symgraph.compile.overlap import overlap
+from symgraph.compile.products import find_products
 from symgraph.compile.schedule import schedule
 from symgraph.compile.show import show
 from symgraph.compile.stencil import sink_places
@@ -148,12 +151,14 @@ def plan(
     given = set(inputs)
     optimized = rewrite(outputs, keep=given) if options.optimize else list(outputs)
     lowered = lowering.lower(optimized, given)
+    lowered = factor(lowered, given) if options.optimize else lowered
     arrays = lowering.materialise(sink_places(lowered, given), given)
     program = add_lifetimes(build_loops(schedule(arrays, given, options.fuse), inputs, arrays, name))
     # Straight-line code comes without repetitions from a graph; only loops that are joined make some.
     has_loops = any(isinstance(statement, Loop) for statement in program.body)
-    finished = tidy(decide_bounds(overlap(program))) if options.fuse and has_loops else program
-    return place_updates(finished, updates)
+    if options.fuse and has_loops:
+        program = add_bands(find_products(tidy(decide_bounds(overlap(program)))))
+    return place_updates(program, updates)
 
 
 def build(

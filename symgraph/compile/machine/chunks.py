@@ -17,7 +17,7 @@ from symgraph.compile import loops
 from symgraph.compile.kernels.instructions import llvm_type
 from symgraph.compile.loops import Accumulate, Affine, Axis, Block, Buffer, Load, Loop
 from symgraph.compile.machine import library, memory, vectors
-from symgraph.compile.machine.cost import CHUNK, cost
+from symgraph.compile.machine.cost import CHUNK, COPY, cost
 from symgraph.compile.machine.frame import Frame, mentioned, new_function, writer_inside
 from symgraph.compile.machine.memory import Scratch
 from symgraph.compile.machine.scope import report
@@ -26,10 +26,8 @@ from symgraph.compile.machine.totals import identity, outer_totals
 from symgraph.compile.machine.vectors import DType, long
 from symgraph.compile.machine.writer import Writer
 
-COPY = 32
-"""A copy of a byte has to save so many units of work to be worth making."""
-
 _LINE = 64
+_DOUBLE = ir.DoubleType()
 
 
 @dataclass(frozen=True)
@@ -80,7 +78,11 @@ def write_outermost(writer: Writer, loop: Loop, failed: Callable[[], None]) -> N
 
 
 def _chunks(writer: Writer, loop: Loop, shared: _Shared, length: Any) -> Any:
-    """Return the number of chunks: one for so much work, if that also pays for the copies."""
+    """Return the number of chunks: one for so much work, and no more than pay for their copies.
+
+    Copies are added up one after the other. Work divided among many chunks and the sum of their copies take least time
+    together where each takes the same: with as many chunks as the root of how many copies the work is worth.
+    """
     builder = writer.builder
     work = writer.size(cost([loop]))
     chunks = builder.sdiv(work, long(CHUNK))
@@ -89,7 +91,10 @@ def _chunks(writer: Writer, loop: Loop, shared: _Shared, length: Any) -> Any:
         for buffer in shared.buffers:
             count = writer.scope.memories[buffer].count(builder)
             copying = builder.add(copying, builder.mul(count, long(COPY * buffer.dtype.itemsize)))
-        chunks = memory.least(builder, chunks, builder.sdiv(work, copying))
+        worth = builder.sitofp(builder.sdiv(work, copying), _DOUBLE)
+        root = builder.call(vectors.intrinsic(builder.module, "llvm.sqrt.f64", _DOUBLE, [_DOUBLE]), [worth])
+        nearest = builder.fptosi(builder.fadd(root, ir.Constant(_DOUBLE, 0.5)), vectors.LONG)
+        chunks = memory.least(builder, chunks, nearest)
     grain = _grain(loop)
     pieces = memory.quotient(builder, builder.add(length, long(grain - 1)), grain)
     chunks = memory.least(builder, memory.least(builder, chunks, pieces), long(MOST_CHUNKS))
@@ -224,6 +229,9 @@ def shared_targets(loop: Loop) -> dict[Buffer, str]:
             case loops.Multiply(result=panel, accumulate=True) if panel.buffer not in own:
                 if panel.block is not loop.axis:
                     found[panel.buffer] = "sum"
+            case loops.Outer(result=loops.Section(buffer=buffer, indices=indices)):
+                if not any(_runs_with(index, loop.axis) for index in indices):
+                    found[buffer] = "sum"
     return found
 
 

@@ -15,6 +15,9 @@ from symgraph.dims import Size, product
 CHUNK = 2_000_000
 """Units of one chunk, about as much work as a thread costs to start and to wait for."""
 
+COPY = 16
+"""Units for each byte of a copy of what chunks add to: new memory, zeroed, and added to the others in the end."""
+
 _FUNCTION = 16
 _ALONE = 6  # what a lane loses when it works alone
 _CHEAP = frozenset({"square", "abs", "sign", "reciprocal", "relu", "maximum", "minimum", "isnan", "isfinite", "sqrt"})
@@ -36,6 +39,8 @@ def cost(body: Sequence[Statement], in_lanes: bool = False) -> Size:
                 total = total + (2 if in_lanes else 2 * _ALONE)
             case loops.Fill(buffer=buffer):
                 total = total + product(buffer.shape)
+            case loops.MatrixVector(matrix=matrix) | loops.Outer(result=matrix):
+                total = total + product(matrix.shape)
             case loops.Multiply(left=left, right=right):
                 rows, inner_size = left.buffer.shape if not left.transposed else left.buffer.shape[::-1]
                 columns = right.buffer.shape[0 if right.transposed else 1]

@@ -14,7 +14,7 @@ from llvmlite import binding, ir
 
 from symgraph.compile.kernels.instructions import constant, llvm_type, shuffled, suffix
 from symgraph.compile.kernels.lanes import rounded
-from symgraph.compile.loops import Loop, walk
+from symgraph.compile.loops import Loop, MatrixVector, Outer, Statement, walk
 from symgraph.dims import Dim
 
 BIT, BYTE, INT, LONG = ir.IntType(1), ir.IntType(8), ir.IntType(32), ir.IntType(64)
@@ -28,9 +28,18 @@ GROUP = 8
 
 def native_lanes(registers: int = 4) -> int:
     """Return how many float64 so many vector registers hold, at least a group."""
+    return max(GROUP, registers * register_bits() // 64)
+
+
+def register_bits() -> int:
+    """Return how many bits a vector register has."""
     features = binding.get_host_cpu_features()
-    bits = 512 if features.get("avx512f") else 256 if features.get("avx2") else 128
-    return max(GROUP, registers * bits // 64)
+    return 512 if features.get("avx512f") else 256 if features.get("avx2") else 128
+
+
+def register_count() -> int:
+    """Return how many vector registers there are: with AVX-512 and on 64-bit ARM twice as many as elsewhere."""
+    return 16 if register_bits() < 512 and binding.get_process_triple().startswith(("x86_64", "i")) else 32
 
 
 def lanes_of(loop: Loop) -> int:
@@ -40,8 +49,13 @@ def lanes_of(loop: Loop) -> int:
     inside, four save more than they cost: what is the same for all lanes is loaded, and what all lanes add to one
     element summed up, half as often.
     """
-    inner = any(isinstance(s, Loop) and isinstance(s.axis.size, Dim) for s in walk(loop.body))
-    return native_lanes(4 if inner else 2)
+    return native_lanes(4 if any(map(_is_long, walk(loop.body))) else 2)
+
+
+def _is_long(statement: Statement) -> bool:
+    if isinstance(statement, Loop):
+        return isinstance(statement.axis.size, Dim)
+    return isinstance(statement, MatrixVector | Outer)
 
 
 def element_type(dtype: DType) -> Any:
@@ -131,6 +145,21 @@ def sums(builder: Any, values: list[Any], combine: Callable[[Any, Any], Any]) ->
     return values[0]
 
 
+def transposed(builder: Any, rows: list[Any]) -> list[Any]:
+    """Return the columns of a square matrix given by its rows, a power of two."""
+    size = distance = len(rows)
+    while distance > 1:
+        # Each step exchanges the upper right and the lower left quarter of all blocks of 2 * distance.
+        distance //= 2
+        upper = [p if not p & distance else size + p - distance for p in range(size)]
+        lower = [p + distance if not p & distance else size + p for p in range(size)]
+        for i in range(size):
+            if not i & distance:
+                x, y = rows[i], rows[i + distance]
+                rows[i], rows[i + distance] = shuffled(builder, x, y, upper), shuffled(builder, x, y, lower)
+    return rows
+
+
 def intrinsic(module: Any, name: str, result: Any, operands: list[Any]) -> Any:
     """Return an LLVM function by its full name, declared once."""
     found = module.globals.get(name)
@@ -197,6 +226,10 @@ def addresses(builder: Any, base: Any, offsets: Any) -> Any:
     return builder.inttoptr(builder.add(start, scaled), ir.VectorType(base.type, width))
 
 
+def bits_of(kind: Any) -> int:
+    """Return how many bits a number of an LLVM type has."""
+    return kind.width if isinstance(kind, ir.IntType) else {"double": 64, "float": 32}[str(kind)]
+
+
 def _bytes(pointer: Any) -> int:
-    kind = pointer.type.pointee
-    return kind.width // 8 if isinstance(kind, ir.IntType) else {"double": 8, "float": 4}[str(kind)]
+    return bits_of(pointer.type.pointee) // 8

@@ -20,7 +20,7 @@ from symgraph.compile import loops
 from symgraph.compile.kernels.elements import emit_cast, emit_element
 from symgraph.compile.kernels.instructions import any_lane, llvm_type
 from symgraph.compile.loops import Affine, Axis, Block, Buffer, Load, Name, Operand, Statement
-from symgraph.compile.machine import library, memory, vectors
+from symgraph.compile.machine import columns, library, memory, vectors
 from symgraph.compile.machine.memory import Memory, plus, times
 from symgraph.compile.machine.scope import INDEX_ERROR, NEGATIVE_POWER, Element, Lanes, Scope, report
 from symgraph.compile.machine.totals import COMBINE, FLUSH, Total, identity, outer_totals
@@ -69,6 +69,10 @@ class Writer:
                     )
                 case loops.Multiply():
                     self._multiply(statement)
+                case loops.MatrixVector():
+                    self._matrix_vector(statement)
+                case loops.Outer():
+                    self._outer(statement)
                 case loops.Loop():
                     self._loop(statement)
 
@@ -667,6 +671,30 @@ class Writer:
             self.builder, dtype, rows, columns, inner,
             a, lda, left.transposed, b, ldb, right.transposed, c, ldc, product.accumulate, self.scope.threads,
         )  # fmt: skip
+
+    def _matrix_vector(self, product: loops.MatrixVector) -> None:
+        assert self.lanes is not None
+        a, x, y = (self._first(section) for section in (product.matrix, product.vector, product.result))
+        distance = self.scope.memories[product.matrix.buffer].strides[-2]
+        steps = (long(1), distance) if product.matrix.transposed else (distance, long(1))
+        sizes = [self.size(size) for size in product.matrix.shape]
+        columns.multiply(self.builder, self.lanes.width, sizes, a, steps, x, y, product.accumulate, product.matrix.band)
+
+    def _outer(self, product: loops.Outer) -> None:
+        assert self.lanes is not None
+        c, u, v = (self._first(section) for section in (product.result, product.left, product.right))
+        distance = self.scope.memories[product.result.buffer].strides[-2]
+        sizes = [self.size(size) for size in product.result.shape]
+        columns.add_outer(
+            self.builder, self.lanes.width, self.scope.names[_COUNT], sizes, u, v, c, distance, product.result.band
+        )
+
+    def _first(self, section: loops.Section) -> Any:
+        """Return the address of a section's first element."""
+        place = self.scope.memories[section.buffer]
+        zeros = [Affine(None)] * len(section.shape)
+        offset = self._locate(place, [*section.indices, *zeros]).offset
+        return self.builder.gep(place.pointer, [times(self.builder, offset, long(place.lanes))])
 
     def _extent(self, panel: loops.Panel) -> tuple[Any, Any]:
         """Return the rows and columns of a panel as it is read."""

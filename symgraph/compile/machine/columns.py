@@ -1,0 +1,193 @@
+"""Products of a matrix with what the lanes of a loop hold: a matrix with one column for each lane.
+
+Blocks of the result stay in registers while a sum runs, so that a number that was loaded is multiplied several times.
+How many rows a block has follows from the number of registers (K. Goto and R. van de Geijn, Anatomy of
+high-performance matrix multiplication, ACM Transactions on Mathematical Software 34, 2008).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from llvmlite import ir
+
+from symgraph.compile.kernels.instructions import WIDEST, any_lane, constant
+from symgraph.compile.machine import memory, vectors
+from symgraph.compile.machine.vectors import BIT, long, splat
+
+Band = tuple[int | None, int | None]
+"""The least and the greatest column less row of what counts in a matrix; None where there is no limit."""
+
+_BLOCKS = (8, 4, 2, 1)
+_FAR = 1 << 40  # beyond every matrix
+
+
+def multiply(
+    builder: Any, width: int, sizes: Sequence[Any], a: Any, steps: Sequence[Any], x: Any, y: Any, accumulate: bool,
+    band: Band,
+) -> None:  # fmt: skip
+    """Write ``y[i] = Σⱼ a[i,j] x[j]``, or add to y; each x[j] and y[i] is a vector of all lanes.
+
+    Args:
+        builder: Where to write.
+        width: The number of lanes.
+        sizes: How many i and j there are.
+        a: The first element of the matrix.
+        steps: How far apart its elements are along i and along j.
+        x, y: The first lanes.
+        accumulate: Whether y is added to.
+        band: Which elements of the matrix are not known to be zero. The others are left out where all x are finite:
+            zero times what is not finite is not zero.
+    """
+    limits = _limits(band)
+    if band != (None, None):
+        finite = _call(builder, width, _write_finite, BIT, [sizes[1], x])
+        every = _limits((None, None))
+        limits = [builder.select(finite, some, all_) for some, all_ in zip(limits, every, strict=True)]
+    more = ir.Constant(BIT, accumulate)
+    _call(builder, width, _write_multiply, ir.VoidType(), [*sizes, a, *steps, y, more, *limits, x])
+
+
+def add_outer(
+    builder: Any, width: int, count: Any, sizes: Sequence[Any], u: Any, v: Any, c: Any, distance: Any, band: Band
+) -> None:
+    """Write ``c[i,j] += Σ u[i] v[j]``, where the sum runs over the lanes of the vectors u[i] and v[j].
+
+    Args:
+        builder: Where to write.
+        width: The number of lanes.
+        count: How many of them there are.
+        sizes: How many i and j there are.
+        u, v: The first lanes.
+        c: The first element of the matrix.
+        distance: How far apart its rows are.
+        band: Which elements are needed; others may be left as they are.
+    """
+    _call(builder, width, _write_outer, ir.VoidType(), [count, *sizes, u, c, distance, *_limits(band), v])
+
+
+def _limits(band: Band) -> list[Any]:
+    return [long(far if each is None else each) for each, far in zip(band, (-_FAR, _FAR), strict=True)]
+
+
+def _call(builder: Any, width: int, write: Callable[..., None], result: Any, args: Sequence[Any]) -> Any:
+    """Call a function that is written once for each type, that of its last argument, and number of lanes."""
+    name = f"symgraph.columns{write.__name__.replace('_', '.')}.{args[-1].type.pointee}.{width}"
+    function = builder.module.globals.get(name)
+    if function is None:
+        function = ir.Function(builder.module, ir.FunctionType(result, [arg.type for arg in args]), name)
+        function.linkage = "internal"
+        set.add(function.attributes, WIDEST)
+        for attribute in ("noinline", "nounwind"):
+            function.attributes.add(attribute)
+        write(ir.IRBuilder(function.append_basic_block("entry")), width, *function.args)
+    return builder.call(function, args)
+
+
+def _write_finite(builder: Any, width: int, count: Any, x: Any) -> None:
+    """Write whether all numbers of all lanes are finite: then each less itself is zero."""
+    kind = ir.VectorType(x.type.pointee, width)
+    (total,) = _sums(builder, kind, 1)
+    with memory.loop(builder, long(0), count) as (j, _):
+        vector = _load(builder, x, builder.mul(j, long(width)), kind)
+        builder.store(builder.fadd(builder.load(total), builder.fsub(vector, vector)), total)
+    wrong = builder.fcmp_unordered("!=", builder.load(total), constant(kind, 0))
+    builder.ret(builder.not_(any_lane(builder, wrong)))
+
+
+def _write_multiply(
+    builder: Any, width: int, rows: Any, inner: Any, a: Any, row_step: Any, column_step: Any, y: Any, more: Any,
+    low: Any, high: Any, x: Any,
+) -> None:  # fmt: skip
+    kind = ir.VectorType(x.type.pointee, width)
+    for first, size in _blocks(builder, long(0), rows, kind):
+        sums = _sums(builder, kind, size)
+        rows_of_a = [builder.gep(a, [builder.mul(builder.add(first, long(r)), row_step)]) for r in range(size)]
+        start = memory.greatest(builder, builder.add(first, low), long(0))
+        stop = memory.least(builder, builder.add(builder.add(first, long(size)), high), inner)
+        with memory.loop(builder, start, stop) as (j, _):
+            column = builder.mul(j, column_step)
+            vector = _load(builder, x, builder.mul(j, long(width)), kind)
+            for row, total in zip(rows_of_a, sums, strict=True):
+                _add_product(builder, total, builder.load(builder.gep(row, [column])), vector)
+        for r, total in enumerate(sums):
+            place = builder.gep(y, [builder.mul(builder.add(first, long(r)), long(width))])
+            with builder.if_then(more):
+                builder.store(builder.fadd(builder.load(total), _load(builder, place, long(0), kind)), total)
+            vectors.store_vector(builder, builder.load(total), place, None)
+    builder.ret_void()
+
+
+def _write_outer(
+    builder: Any, width: int, count: Any, rows: Any, columns: Any, u: Any, c: Any, distance: Any, low: Any, high: Any,
+    v: Any,
+) -> None:  # fmt: skip
+    element = v.type.pointee
+    side = vectors.register_bits() // vectors.bits_of(element)
+    kind = ir.VectorType(element, 2 * side)
+    turned = memory.stack(builder, element, width * kind.count)
+    with memory.loop(builder, long(0), columns, kind.count) as (j, _):
+        _turn(builder, v, j, columns, width, side, turned)
+        mask = builder.icmp_signed("<", vectors.iota(kind.count), splat(builder, builder.sub(columns, j), kind.count))
+        start = memory.greatest(builder, builder.sub(j, high), long(0))
+        stop = memory.least(builder, builder.sub(builder.add(j, long(kind.count)), low), rows)
+        for first, size in _blocks(builder, start, stop, kind):
+            sums = _sums(builder, kind, size)
+            rows_of_u = [builder.gep(u, [builder.mul(builder.add(first, long(r)), long(width))]) for r in range(size)]
+            with memory.loop(builder, long(0), count) as (lane, _):
+                vector = _load(builder, turned, builder.mul(lane, long(kind.count)), kind)
+                for row, total in zip(rows_of_u, sums, strict=True):
+                    _add_product(builder, total, builder.load(builder.gep(row, [lane])), vector)
+            for r, total in enumerate(sums):
+                row = builder.mul(builder.add(first, long(r)), distance)
+                place = builder.gep(c, [builder.add(row, j)])
+                old = vectors.load_vector(builder, place, kind.count, mask)
+                vectors.store_vector(builder, builder.fadd(old, builder.load(total)), place, mask)
+    builder.ret_void()
+
+
+def _turn(builder: Any, v: Any, first: Any, stop: Any, width: int, side: int, turned: Any) -> None:
+    """Write the lanes of ``2 * side`` vectors as rows: those of one lane side by side.
+
+    Where there are not so many vectors, the last one stands for those that are missing.
+    """
+    kind = ir.VectorType(v.type.pointee, side)
+    last = builder.sub(stop, long(1))
+    for half in range(2):
+        numbers = [memory.least(builder, builder.add(first, long(half * side + r)), last) for r in range(side)]
+        starts = [builder.mul(number, long(width)) for number in numbers]
+        with memory.loop(builder, long(0), long(width), side) as (lane, _):
+            rows = [_load(builder, v, builder.add(start, lane), kind) for start in starts]
+            for r, row in enumerate(vectors.transposed(builder, rows)):
+                place = builder.add(builder.mul(builder.add(lane, long(r)), long(2 * side)), long(half * side))
+                vectors.store_vector(builder, row, builder.gep(turned, [place]), None)
+
+
+def _blocks(builder: Any, start: Any, stop: Any, kind: Any) -> Iterator[tuple[Any, int]]:
+    """Write loops over blocks of rows, the largest that registers hold first, and yield each one's first row."""
+    taken = -(-kind.count * vectors.bits_of(kind.element) // vectors.register_bits())
+    for size in _BLOCKS:
+        if size > 1 and (size + 1) * taken >= vectors.register_count():
+            continue
+        middle = memory.last_whole(builder, start, stop, size)
+        with memory.loop(builder, start, middle, size) as (first, _):
+            yield first, size
+        start = middle
+
+
+def _sums(builder: Any, kind: Any, count: int) -> list[Any]:
+    """Return as many vectors that change, 0 now."""
+    sums = [memory.variable(builder, kind) for _ in range(count)]
+    for total in sums:
+        builder.store(constant(kind, 0), total)
+    return sums
+
+
+def _add_product(builder: Any, total: Any, number: Any, vector: Any) -> None:
+    product = builder.fmul(splat(builder, number, vector.type.count), vector, flags=("contract",))
+    builder.store(builder.fadd(builder.load(total), product, flags=("contract",)), total)
+
+
+def _load(builder: Any, pointer: Any, offset: Any, kind: Any) -> Any:
+    return vectors.load_vector(builder, builder.gep(pointer, [offset]), kind.count, None)
