@@ -449,6 +449,17 @@ def test_a_steady_loop_keeps_its_arrays(graph):
         assert [address(session, v) for v in arrays] == places
 
 
+@pytest.mark.parametrize("name", ["done", "changed", "starmap", "read", "variables", "w_before", "r0"])
+def test_variables_may_have_any_name(graph, name):
+    w, other = sg.variable(np.ones(5), name="w"), sg.variable(np.ones(5), name=name)
+    count = sg.variable(0, name="count")
+    f = sg.function([], [w, other, sg.sum(w)], updates={w: w * 2, other: other * 3, count: count + 1})
+    for k in range(3):
+        old_w, old_other, total = f()
+        assert (old_w[0], old_other[0], total) == (2**k, 3**k, 5 * 2**k)
+    assert f.session.value(count) == 3
+
+
 def test_arrays_that_were_handed_out_do_not_change(graph):
     w, b = variable("w", 50), variable("bb", 50)
     session = sg.Session(graph)

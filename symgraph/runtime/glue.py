@@ -229,18 +229,18 @@ class _Writer:
             taken.append(self._results[i])
         taken += [self._sizes[name] for name in self._entry.sizes]
         taken += [] if self._entry.threads is None else ["threads"]
-        write = self._write(values)
+        last = self._write(values)
         lines += self._kept
         unusual = ["except IndexError:", f"    {general}"]
-        if write and self._entry.in_place:
+        if last and self._entry.in_place:
             # An interrupt from the keyboard would lose what a plain call returns, and may come while this is written.
             done, calls = self._unused("done"), self._bind("starmap", starmap)
-            finish = [f"    for {_targets(returned) or '_'} in {done}:", *("        " + line for line in write)]
+            finish = [f"    for {_targets(returned) or '_'} in {done}:", *("        " + line for line in last)]
             lines += [f"{done} = []", "try:", f"    {done}.extend({calls}(code, (({', '.join(taken)}),)))", *finish]
             lines += [*unusual, "except BaseException:", *finish, "    raise"]
         else:
             run = f"code({', '.join(taken)})"
-            lines += ["try:", f"    {_targets(returned)} = {run}" if returned else f"    {run}", *unusual, *write]
+            lines += ["try:", f"    {_targets(returned)} = {run}" if returned else f"    {run}", *unusual, *last]
         return ["with lock:", *("    " + line for line in lines)] if self._call.written else lines
 
     def _write(self, values: Iterator[str]) -> list[str]:
