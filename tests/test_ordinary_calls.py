@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import sys
 import threading
 from collections import OrderedDict, namedtuple
 
@@ -179,6 +181,22 @@ def test_errors_are_those_of_the_general_way(graph, what):
         used(*WRONG[what](*good))
     assert str(got.value) == str(expected.value)
     assert used(*good)[1] == 1.0
+
+
+def test_errors_keep_no_array(graph):
+    x, k, v = sg.placeholder("x", ("n", "n")), sg.placeholder("k", (), "int64"), sg.variable(np.ones(3))
+    outputs = [sg.cholesky(x), x[k], v + 1]
+    f = sg.function([x, k], outputs)
+    identity = np.eye(3)
+    call_straight(f, identity, np.int64(0))
+    for value, error in [(identity, IndexError), (-identity, np.linalg.LinAlgError)]:
+        held = [value, *f.session.values.read([v])]
+        before = [sys.getrefcount(array) for array in held]
+        for _ in range(3):
+            with pytest.raises(error):
+                f(value, np.int64(9))
+        gc.collect()
+        assert [sys.getrefcount(array) for array in held] == before
 
 
 @pytest.mark.parametrize(

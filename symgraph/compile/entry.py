@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,12 +15,13 @@ class Entry(NamedTuple):
     """A compiled function that trusts what it is given: ``code(*values, *constants, *arrays, *sizes[, threads])``.
 
     Attributes:
-        code: Returns a tuple of results, Python's numbers for those without axes; arrays that are given are left out.
+        code: Returns a tuple of results, Python's numbers for those without axes, but no arrays that it was given.
         constants: Arrays that belong to the program.
         sizes: The names of sizes, in the order in which their numbers are given.
         numbers: For each result without axes the type that its number becomes; None for an array.
-        arrays: The results that are arrays, which are given to be filled; none where the code makes them itself.
+        arrays: The results that are new arrays, given to be filled; none where the code makes them itself.
         threads: How many threads it may use; None where it takes no such argument.
+        in_place: Positions of results that are written over values, each with that of the value.
     """
 
     code: Callable[..., tuple[Any, ...]]
@@ -28,3 +30,4 @@ class Entry(NamedTuple):
     numbers: tuple[type[np.generic] | None, ...]
     threads: int | None
     arrays: tuple[Buffer, ...] = ()
+    in_place: Mapping[int, int] = MappingProxyType({})

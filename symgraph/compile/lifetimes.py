@@ -13,13 +13,13 @@ from symgraph.compile.loops import Allocate, Buffer, Free, Loop, Program, Statem
 
 def add_lifetimes(program: Program) -> Program:
     """Return the program with ``Allocate`` before the first use of scratch and ``Free`` after the last."""
-    memory = _shared_memory(program)
+    memory = shared_memory(program)
     kept = {memory.get(r, r) for r in program.results if isinstance(r, Buffer)}
     scratch = [b for b in program.buffers() if b.role == "scratch" and b not in memory and b not in kept]
     return replace(program, body=_marked(program.body, scratch, memory))
 
 
-def _shared_memory(program: Program) -> dict[Buffer, Buffer]:
+def shared_memory(program: Program) -> dict[Buffer, Buffer]:
     """Return whose memory each view is."""
     memory: dict[Buffer, Buffer] = {}
     for statement in walk(program.body):

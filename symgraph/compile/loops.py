@@ -6,7 +6,7 @@ knows neither graphs nor source code.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, TypeAlias
 
@@ -484,7 +484,7 @@ class Program:
         sizes: The names of symbolic sizes, in the order in which they are given after the arguments.
         constants: The values of argument buffers that belong to the program.
         body: The statements.
-        results: What is handed back, in order.
+        results: What is handed back, in order; an argument among them is updated in place.
     """
 
     name: str
@@ -591,6 +591,20 @@ def parts(value: Any) -> list[Any]:
 
 _FIELDS: dict[type, tuple[str, ...]] = {}
 _PLAIN = frozenset({str, int, bool, float, type(None)})
+
+
+def substituted(value: Any, change: Mapping[object, Any]) -> Any:
+    """Return a statement with axes, buffers and names changed."""
+    if isinstance(value, Axis | Buffer):
+        return change.get(value, value)
+    if isinstance(value, tuple):
+        return tuple(substituted(part, change) for part in value)
+    if not is_dataclass(value) or isinstance(value, type | Block):
+        return value
+    inside = {part.name: substituted(getattr(value, part.name), change) for part in fields(value)}
+    if isinstance(value, Name | Let | Start):
+        inside["name"] = change.get(value.name, value.name)
+    return type(value)(**inside)
 
 
 def mentioned(value: Any) -> list[str]:

@@ -64,7 +64,7 @@ class Memory:
     What libraries allocate inside their own functions is not known here.
 
     Attributes:
-        inputs: Arguments and variables that the program reads.
+        inputs: Arguments and variables that the program reads, and those that it updates in place.
         constants: Arrays of the program itself, kept as long as it.
         results: New at each call.
         scratch: What all threads share, at the moment when that is most.
@@ -150,11 +150,11 @@ def plan_memory(program: Program, threads: int) -> Memory:
         peak on 2 threads   16,504  16*n+504
     """
     owned = {id(buffer) for buffer, _ in program.constants}
-    results = _sum_of(program.results)
+    results = bytes_of(r for r in program.results if r not in program.arguments)
     moments = tuple(_moments(program))
     return Memory(
-        inputs=Amount((_sum_of(a for a in program.arguments if id(a) not in owned),)),
-        constants=Amount((_sum_of(buffer for buffer, _ in program.constants),)),
+        inputs=Amount((bytes_of(a for a in program.arguments if id(a) not in owned),)),
+        constants=Amount((bytes_of(buffer for buffer, _ in program.constants),)),
         results=Amount((results,)),
         scratch=Amount(_greatest(moment.shared for moment in moments)),
         scratch_per_thread=Amount(_greatest(moment.own for moment in moments)),
@@ -182,7 +182,7 @@ def _moments(program: Program) -> Sequence[Moment]:
                     own = own + lanes * _bytes(buffer)
                 targets = shared_targets(statement)
                 # Where the last write stays there is one chunk only.
-                copied = 0 if "set" in targets.values() else _sum_of(targets)
+                copied = 0 if "set" in targets.values() else bytes_of(targets)
                 found[Moment(shared, own, copied, cost([statement]) if copied != 0 else 0)] = None
     return list(found)
 
@@ -190,10 +190,11 @@ def _moments(program: Program) -> Sequence[Moment]:
 def _neverallocated(program: Program) -> Size:
     allocated = {id(statement.buffer) for statement in walk(program.body) if isinstance(statement, Allocate)}
     allocated |= {id(statement.result) for statement in walk(program.body) if isinstance(statement, View)}
-    return _sum_of(b for b in program.buffers() if b.role == "scratch" and id(b) not in allocated)
+    return bytes_of(b for b in program.buffers() if b.role == "scratch" and id(b) not in allocated)
 
 
-def _sum_of(values: Iterable[Buffer | Operand]) -> Size:
+def bytes_of(values: Iterable[Buffer | Operand]) -> Size:
+    """Return how much room arrays and numbers take together."""
     total: Size = 0
     for value in values:
         total = total + _bytes(value)
@@ -209,13 +210,14 @@ def _greatest(formulas: Iterable[Size]) -> tuple[Size, ...]:
     """Return the formulas of which none is at most another whatever the sizes are; none is negative."""
     greatest: list[Size] = []
     for formula in formulas:
-        if not any(_at_most(formula, other) for other in greatest):
-            greatest = [other for other in greatest if not _at_most(other, formula)]
+        if not any(at_most(formula, other) for other in greatest):
+            greatest = [other for other in greatest if not at_most(other, formula)]
             greatest.append(formula)
     return tuple(greatest)
 
 
-def _at_most(less: Size, more: Size) -> bool:
+def at_most(less: Size, more: Size) -> bool:
+    """Tell whether a number of bytes is seen to be at most another, whatever the sizes are."""
     difference: Size = more - less
     if isinstance(difference, Dim):
         return less == 0 or all(coefficient >= 0 for _, coefficient in difference.terms)

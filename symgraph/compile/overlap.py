@@ -7,12 +7,13 @@ size; what is left of the longer ones follows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from symgraph.compile import loops
-from symgraph.compile.loops import Axis, Buffer, Loop, Program, Statement, walk
+from symgraph.compile.dependence import Dependence
+from symgraph.compile.loops import Axis, Buffer, Loop, Program, Statement, substituted, walk
 from symgraph.dims import Dim
 
 REACH = 64
@@ -26,14 +27,8 @@ def overlap(program: Program) -> Program:
 
 class _Overlap:
     def __init__(self, program: Program) -> None:
-        self.owner: dict[int, int] = {}
-        # Each statement is compared with many others: (itself, which keeps its identity, what it writes, and touches).
-        self.known: dict[int, tuple[Statement, set[object], set[object]]] = {}
+        self.dependence = Dependence(program)
         self.taken = {name for s in walk(program.body) for name in _named(s)}
-        for statement in walk(program.body):
-            if isinstance(statement, loops.View):
-                source = id(statement.source)
-                self.owner[id(statement.result)] = self.owner.get(source, source)
 
     def level(self, body: Sequence[Statement]) -> tuple[Statement, ...]:
         """Return the statements of one level with overlapping loops joined, those inside loops first."""
@@ -56,7 +51,7 @@ class _Overlap:
         group, before, after = [first], list[Statement](), list[Statement]()
         best: tuple[list[Statement], int] = ([first], 0)
         for number, statement in enumerate(rest):
-            is_free = all(self._are_independent(statement, other) for other in (*group, *after))
+            is_free = all(self.dependence.are_independent(statement, other) for other in (*group, *after))
             if isinstance(statement, Loop):
                 if not is_free or not _may_join(first, statement) or not self._share(first, statement):
                     break
@@ -83,7 +78,7 @@ class _Overlap:
                 change: dict[object, Any] = {loop.axis: index}
                 if found:
                     change |= self._renamed(loop.body)
-                body += [_changed(s, change) for s in loop.body]
+                body += [substituted(s, change) for s in loop.body]
             found.append(Loop(index, tuple(body), shortest.lanes))
         return found
 
@@ -105,34 +100,9 @@ class _Overlap:
         self.taken.add(f"{name}_{count}")
         return f"{name}_{count}"
 
-    def _effects(self, statement: Statement) -> tuple[set[object], set[object]]:
-        """Return what a statement writes, and what it touches at all."""
-        found = self.known.get(id(statement))
-        if found is None:
-            touched = {self.owner.get(x, x) if isinstance(x, int) else x for x in _mentions(statement)}
-            found = self.known[id(statement)] = (statement, self._written(statement), touched)
-        return found[1:]
-
-    def _written(self, statement: Statement) -> set[object]:
-        found: set[object] = set()
-        for one in walk([statement]):
-            match one:
-                case loops.Let(name=name) | loops.Start(name=name):
-                    found.add(name)
-                case loops.Accumulate(target=loops.Name(name=name)):
-                    found.add(name)
-                case loops.Allocate(buffer=buffer) | loops.Free(buffer=buffer):
-                    found.add(self.owner.get(id(buffer), id(buffer)))
-                case _:
-                    found |= {self.owner.get(id(b), id(b)) for b in loops.written(one)}
-        return found
-
-    def _are_independent(self, one: Statement, other: Statement) -> bool:
-        (written, touched), (other_written, other_touched) = self._effects(one), self._effects(other)
-        return written.isdisjoint(other_touched) and other_written.isdisjoint(touched)
-
     def _share(self, one: Statement, other: Statement) -> bool:
-        return any(isinstance(x, int) for x in self._effects(one)[1] & self._effects(other)[1])
+        touched = self.dependence.touched
+        return any(isinstance(thing, Buffer) for thing in touched(one) & touched(other))
 
 
 def _is_plain(loop: Loop) -> bool:
@@ -158,26 +128,3 @@ def _named(statement: Statement) -> Iterator[str]:
             yield name
         case loops.Allocate(buffer=buffer):
             yield buffer.name
-
-
-def _mentions(value: Any) -> Iterator[object]:
-    """Iterate over the names and (by identity) the buffers that a statement mentions."""
-    for part in loops.parts(value):
-        if isinstance(part, Buffer):
-            yield id(part)
-        elif isinstance(part, loops.Name | loops.Let | loops.Start):
-            yield part.name
-
-
-def _changed(value: Any, change: Mapping[object, Any]) -> Any:
-    """Return a statement with axes, buffers and names changed."""
-    if isinstance(value, Axis | Buffer):
-        return change.get(value, value)
-    if isinstance(value, tuple):
-        return tuple(_changed(part, change) for part in value)
-    if not is_dataclass(value) or isinstance(value, type | loops.Block):
-        return value
-    parts = {part.name: _changed(getattr(value, part.name), change) for part in fields(value)}
-    if isinstance(value, loops.Name | loops.Let | loops.Start):
-        parts["name"] = change.get(value.name, value.name)
-    return type(value)(**parts)

@@ -8,7 +8,8 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any
+from itertools import starmap
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -20,8 +21,9 @@ from symgraph.compile.build import build as build_loops
 from symgraph.compile.emit import emit
 from symgraph.compile.entry import Entry
 from symgraph.compile.factor import factor
+from symgraph.compile.inplace import place_updates
 from symgraph.compile.lifetimes import add_lifetimes
-from symgraph.compile.loops import Loop
+from symgraph.compile.loops import Buffer, Loop
 from symgraph.compile.loops import Program as LoopProgram
 from symgraph.compile.machine.program import given_results
 from symgraph.compile.memory import Memory, plan_memory
@@ -36,6 +38,8 @@ from symgraph.expr import Expr
 from symgraph.options import Options, program_identity, thread_count
 from symgraph.rewrite import rewrite
 
+T = TypeVar("T")
+
 
 class Compiled:
     """A program as machine code.
@@ -43,6 +47,7 @@ class Compiled:
     Attributes:
         source: The emitted module.
         loops: The loop program, printed.
+        in_place: Positions of outputs that are written over inputs, each with that of the input.
     """
 
     def __init__(self, program: LoopProgram, options: Options) -> None:
@@ -56,7 +61,8 @@ class Compiled:
         self._arrays = () if program.user_functions else tuple(given_results(program))
         self._sizes = program.sizes
         # Machine code hands numbers back as Python's.
-        self._scalars = [(i, r.dtype.type) for i, r in enumerate(program.results) if not getattr(r, "shape", ())]
+        self._numbers = tuple(None if getattr(r, "shape", ()) else r.dtype.type for r in program.results)
+        self.in_place = {i: program.arguments.index(r) for i, r in enumerate(program.results) if _is_argument(r)}
         self._options = options
 
     @cached_property
@@ -79,28 +85,46 @@ class Compiled:
 
     def entry(self) -> Entry:
         """Return the machine code and what it takes."""
-        numbers = [None if getattr(r, "shape", ()) else r.dtype.type for r in self._program.results]
-        return Entry(self._code, tuple(self._constants), self._sizes, tuple(numbers), self._threads, self._arrays)
+        constants = tuple(self._constants)
+        return Entry(self._code, constants, self._sizes, self._numbers, self._threads, self._arrays, self.in_place)
 
-    def run(self, values: Sequence[Any], sizes: dict[str, int]) -> list[Any]:
-        """Return new arrays, and NumPy scalars for outputs without axes.
+    def run(self, values: Sequence[Any], sizes: dict[str, int], finish: Callable[[list[Any]], T]) -> T:
+        """Return what is made of the outputs: new arrays, and NumPy scalars for those without axes.
 
         Args:
             values: For each input a contiguous array of just its dtype, or a scalar of that dtype.
             sizes: What the names of sizes stand for.
+            finish: Takes the outputs; called again where an interrupt from the keyboard comes in between.
         """
+        arrays = [np.empty([evaluate(s, sizes) for s in array.shape], array.dtype) for array in self._arrays]
+        taken = [*values, *self._constants, *arrays, *map(sizes.__getitem__, self._sizes), *self._more]
+        done: list[Any] = []
         try:
-            numbers = map(sizes.__getitem__, self._sizes)
-            arrays = [np.empty([evaluate(s, sizes) for s in array.shape], array.dtype) for array in self._arrays]
-            results = list(self._code(*values, *self._constants, *arrays, *numbers, *self._more))
+            done.extend(starmap(self._code, [taken]))  # an interrupt would lose what a plain call returns
+            return finish(self._outputs(done[0], arrays, values))
         except IndexError as error:
             raise _readable(error) from None
-        if self._arrays:
-            found, given = iter(results), iter(arrays)
-            results = [next(given if getattr(r, "shape", ()) else found) for r in self._program.results]
-        for i, dtype in self._scalars:
-            results[i] = dtype(results[i])
-        return results
+        except BaseException:
+            if done:
+                finish(self._outputs(done[0], arrays, values))
+            raise
+
+    def _outputs(self, found: Sequence[Any], arrays: Sequence[Any], values: Sequence[Any]) -> list[Any]:
+        """Return the outputs in order, given what machine code returned and what it was given to be filled."""
+        returned, filled = iter(found), iter(arrays)
+        outputs: list[Any] = []
+        for i, number in enumerate(self._numbers):
+            if number is not None:
+                outputs.append(number(next(returned)))
+            elif i in self.in_place:
+                outputs.append(values[self.in_place[i]])
+            else:
+                outputs.append(next(filled if arrays else returned))
+        return outputs
+
+
+def _is_argument(result: object) -> bool:
+    return isinstance(result, Buffer) and result.role == "argument"
 
 
 def _readable(error: IndexError) -> IndexError:
@@ -111,8 +135,19 @@ def _readable(error: IndexError) -> IndexError:
     return IndexError(f"index {index} is out of bounds for an axis of size {size}")
 
 
-def plan(inputs: Sequence[Expr], outputs: Sequence[Expr], options: Options, name: str) -> LoopProgram:
-    """Return the loop program that computes the outputs from the inputs."""
+def plan(
+    inputs: Sequence[Expr],
+    outputs: Sequence[Expr],
+    options: Options,
+    name: str,
+    updates: Sequence[tuple[int, int]] = (),
+) -> LoopProgram:
+    """Return the loop program that computes the outputs from the inputs.
+
+    Args:
+        inputs, outputs, options, name: As for `build`.
+        updates: Positions of outputs, each with that of the input that it may be written over.
+    """
     given = set(inputs)
     optimized = rewrite(outputs, keep=given) if options.optimize else list(outputs)
     lowered = lowering.lower(optimized, given)
@@ -121,9 +156,17 @@ def plan(inputs: Sequence[Expr], outputs: Sequence[Expr], options: Options, name
     program = add_lifetimes(build_loops(schedule(arrays, given, options.fuse), inputs, arrays, name))
     # Straight-line code comes without repetitions from a graph; only loops that are joined make some.
     has_loops = any(isinstance(statement, Loop) for statement in program.body)
-    return add_bands(find_products(tidy(decide_bounds(overlap(program))))) if options.fuse and has_loops else program
+    if options.fuse and has_loops:
+        program = add_bands(find_products(tidy(decide_bounds(overlap(program)))))
+    return place_updates(program, updates)
 
 
-def build(inputs: Sequence[Expr], outputs: Sequence[Expr], options: Options, name: str) -> Compiled:
+def build(
+    inputs: Sequence[Expr],
+    outputs: Sequence[Expr],
+    options: Options,
+    name: str,
+    updates: Sequence[tuple[int, int]] = (),
+) -> Compiled:
     """Return the compiled program of a graph; it becomes machine code, or is found on disk, at its first call."""
-    return Compiled(plan(inputs, outputs, options, name), options)
+    return Compiled(plan(inputs, outputs, options, name, updates), options)

@@ -58,8 +58,9 @@ def _inlined(body: Sequence[Statement], single: set[str]) -> set[str]:
         if isinstance(statement, Let) and statement.name in single and statement.name in users:
             # A formula is put in where its user stands, which may itself be put in further down.
             user = users[statement.name]
-            if all(last.get(buffer, len(body)) > user for buffer in buffers_of(statement)):
+            if all(last.get(buffer, len(body)) >= user for buffer in buffers_of(statement)):
                 found.add(statement.name)
+                users |= dict.fromkeys(loops.mentioned(statement), user)
         for one in walk([statement]):
             last |= dict.fromkeys(written(one), k)
     return found

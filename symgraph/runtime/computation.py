@@ -6,6 +6,7 @@ import operator
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -78,6 +79,7 @@ class Computation:
         self._results = [
             Result(True, available[node]) if node in available else Result(False, computed[node]) for node in targets
         ]
+        self._replaceable = self._find_replaceable()
         # None when results are handed on as the program gives them.
         self._sources = None if self._results == [(False, i) for i in range(len(computed))] else self._results
         self._program: Program | None = None
@@ -95,6 +97,7 @@ class Computation:
                         self._program_outputs,
                         self._options,
                         self._name.rpartition(".")[2],
+                        self._replaceable,
                     )
         return self._program
 
@@ -113,15 +116,21 @@ class Computation:
             check_requirements(self._requirements, sizes)
         if self._passed is not None:
             admitted = [admitted[i] for i in self._passed]
-        compute = self.program.run if self._program_outputs else _nothing
-        if store is None:
-            return self._collect(admitted, compute(admitted, sizes))
-        with store.lock if self._written else nullcontext():
-            values = [*admitted, *store.read(self.variables)]
-            results = self._collect(values, compute(values, sizes))
-            if self._written:
-                store.write(dict(zip(self._written, results[self._count :], strict=True)))
-        return results[: self._count]
+        program = self.program if self._program_outputs else None
+        with store.lock if store is not None and self._written else nullcontext():
+            values = admitted
+            if store is not None:
+                changed = [self._program_inputs[i] for i in program.in_place.values()] if program is not None else ()
+                values = [*admitted, *store.read(self.variables, changed)]
+            given = [_copied(values[i]) for is_given, i in self._results if is_given]
+
+            def finish(computed: list[Any]) -> list[Any]:
+                results = self._collect(given, computed)
+                if store is not None and self._written:
+                    store.write(dict(zip(self._written, results[self._count :], strict=True)))
+                return results[: self._count]
+
+            return finish([]) if program is None else program.run(values, sizes, finish)
 
     def checked_sizes(self, name: str, sizes: Mapping[str, Any], needed: frozenset[str]) -> dict[str, int]:
         """Return numbers for the sizes of the inputs.
@@ -175,23 +184,32 @@ class Computation:
         """Return where the program's i-th input stands among the inputs and then the variables."""
         return self._taken[i] if i < len(self._taken) else len(self.inputs) + i - len(self._taken)
 
-    def _collect(self, admitted: Sequence[Any], computed: list[Any]) -> list[Any]:
+    def _find_replaceable(self) -> list[tuple[int, int]]:
+        """Return the positions of outputs that are variables' new values, with those of the variables as inputs."""
+        arrays = [i for is_given, i in self._results if not is_given and self._program_outputs[i].ndim]
+        if len(set(arrays)) < len(arrays):  # then copies are made afterwards, for which there may be no memory
+            return []
+        places = dict(zip(self.variables, count(len(self._taken)), strict=False))
+        news = zip(self._written, self._results[self._count :], strict=True)
+        return [(i, places[variable]) for variable, (is_given, i) in news if not is_given and variable in places]
+
+    def _collect(self, given: Sequence[Any], computed: list[Any]) -> list[Any]:
         if self._sources is None:
             return computed
+        copies = iter(given)
         handed_out: set[int] = set()
         results = []
-        for is_input, i in self._sources:
-            result = admitted[i] if is_input else computed[i]
-            if isinstance(result, np.ndarray) and (is_input or i in handed_out):
-                result = result.copy()
-            elif not is_input:
+        for is_given, i in self._sources:
+            if is_given:
+                results.append(next(copies))
+            else:
+                results.append(_copied(computed[i]) if i in handed_out else computed[i])
                 handed_out.add(i)
-            results.append(result)
         return results
 
 
-def _nothing(*_: Any) -> list[Any]:
-    return []
+def _copied(value: Any) -> Any:
+    return value.copy() if isinstance(value, np.ndarray) else value
 
 
 def missing_placeholders(outputs: Sequence[Expr], inputs: Iterable[Expr]) -> Iterator[tuple[Expr, Expr]]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from itertools import starmap
 from keyword import iskeyword
 from typing import Any, NamedTuple
 
@@ -123,6 +124,8 @@ class _Writer:
             for name, value in {"lock": values.lock, "read": values.read, "write": values.write}.items():
                 self._bind(name, value)
             self._bind("variables", call.variables)
+            changed = [call.variables[i - len(call.passed)] for i in entry.in_place.values()]
+            self._read = f"read(variables, {self._bind('changed', changed)})" if changed else "read(variables)"
         self._constants = [self._bind(f"constant{i}", value) for i, value in enumerate(entry.constants)]
         given: list[Expr | Buffer] = [*self._nodes, *call.variables, *entry.arrays]
         kinds = dict.fromkeys([*(each.dtype.type for each in given), *filter(None, entry.numbers)])
@@ -134,6 +137,9 @@ class _Writer:
         self._arguments = [self._local(label, i) for i, label in enumerate(call.labels)]
         self._variables = [self._local(variable.attrs[0], i) for i, variable in enumerate(call.variables)]
         self._results = [self._unused(f"r{i}") for i in range(len(entry.numbers))]
+        for place, i in entry.in_place.items():
+            self._results[place] = self._variables[i - len(call.passed)]
+        self._kept: list[str] = []
 
     def source(self) -> str | None:
         """Return the text."""
@@ -211,26 +217,40 @@ class _Writer:
         """Return the lines that read variables, call the machine code, and write variables."""
         lines: list[str] = []
         if self._variables:
-            lines.append(f"{_targets(self._variables)} = read(variables)")
+            lines.append(f"{_targets(self._variables)} = {self._read}")
             arrays = [n for n, variable in zip(self._variables, self._call.variables, strict=True) if variable.ndim]
             lines += _if_any([f"type({n}) is not ndarray or not {n}.flags.carray" for n in arrays], general)
         taken = [*(self._arguments[i] for i in self._call.passed), *self._variables, *self._constants]
-        returned = self._results
-        if self._entry.arrays:
-            returned = [r for r, kind in zip(self._results, self._entry.numbers, strict=True) if kind is not None]
-            names = [r for r in self._results if r not in returned]
-            taken += names
-            lines += [f"{name} = {self._empty(array)}" for name, array in zip(names, self._entry.arrays, strict=True)]
+        new = [i for i in range(len(self._results)) if i not in self._entry.in_place]
+        given = [i for i in new if self._entry.numbers[i] is None and self._entry.arrays]
+        returned = [self._results[i] for i in new if i not in given]
+        for i, array in zip(given, self._entry.arrays, strict=True):
+            lines.append(f"{self._results[i]} = {self._empty(array)}")
+            taken.append(self._results[i])
         taken += [self._sizes[name] for name in self._entry.sizes]
         taken += [] if self._entry.threads is None else ["threads"]
-        run = f"code({', '.join(taken)})"
-        lines += ["try:", f"    {_targets(returned)} = {run}" if returned else f"    {run}"]
-        lines += ["except IndexError:", f"    {general}"]
-        if self._call.written:
-            keys = [self._bind(f"variable{i}", variable) for i, variable in enumerate(self._call.written)]
-            lines.append(f"write({{{', '.join(f'{key}: {value}' for key, value in zip(keys, values, strict=True))}}})")
-            lines = ["with lock:", *("    " + line for line in lines)]
-        return lines
+        last = self._write(values)
+        lines += self._kept
+        unusual = ["except IndexError:", f"    {general}"]
+        if last and self._entry.in_place:
+            # An interrupt from the keyboard would lose what a plain call returns, and may come while this is written.
+            done, calls = self._unused("done"), self._bind("starmap", starmap)
+            finish = [f"    for {_targets(returned) or '_'} in {done}:", *("        " + line for line in last)]
+            lines += [f"{done} = []", "try:", f"    {done}.extend({calls}(code, (({', '.join(taken)}),)))", *finish]
+            lines += [*unusual, "except BaseException:", *finish, "    raise"]
+        else:
+            run = f"code({', '.join(taken)})"
+            lines += ["try:", f"    {_targets(returned)} = {run}" if returned else f"    {run}", *unusual, *last]
+        return ["with lock:", *("    " + line for line in lines)] if self._call.written else lines
+
+    def _write(self, values: Iterator[str]) -> list[str]:
+        """Return the line that gives variables their new values, but for those that have been written over."""
+        sources = self._call.results[len(self._call.results) - len(self._call.written) :]
+        changes = []
+        for i, (variable, source, value) in enumerate(zip(self._call.written, sources, values, strict=True)):
+            if source.is_given or source.position not in self._entry.in_place:
+                changes.append(f"{self._bind(f'variable{i}', variable)}: {value}")
+        return [f"write({{{', '.join(changes)}}})"] if changes else []
 
     def _empty(self, array: Buffer) -> str:
         sizes = [self._in_local_names(size) for size in array.shape]
@@ -243,7 +263,12 @@ class _Writer:
         for is_given, position in self._call.results:
             if is_given:
                 node, name = given[position]
-                yield f"{name}.copy()" if node.ndim else f"{self._kinds[node.dtype.type]}({name})"
+                value = f"{name}.copy()" if node.ndim else f"{self._kinds[node.dtype.type]}({name})"
+                if node.ndim and self._entry.in_place:  # which may be that of what is written over
+                    kept = self._unused(f"{name}_before")
+                    self._kept.append(f"{kept} = {value}")
+                    value = kept
+                yield value
                 continue
             kind, name = self._entry.numbers[position], self._results[position]
             if kind is not None:

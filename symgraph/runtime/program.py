@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from symgraph.options import Options
 if TYPE_CHECKING:  # it needs Numba
     from symgraph.compile.memory import Memory
 
+T = TypeVar("T")
 BACKENDS = ("numba", "numpy")
 
 
@@ -32,18 +34,25 @@ class Program(Protocol):
     def loops(self) -> str:
         """The loop program, printed."""
 
+    @property
+    def in_place(self) -> Mapping[int, int]:
+        """Positions of outputs that are written over inputs, each with that of the input."""
+
     def memory(self) -> Memory:
         """Return the planned memory, by the names of sizes."""
 
     def entry(self) -> Entry | None:
         """Return the machine code as it is after the first run; None where there is none."""
 
-    def run(self, values: Sequence[Any], sizes: dict[str, int]) -> list[Any]:
-        """Return new arrays (NumPy scalars for outputs without axes) that share no memory.
+    def run(self, values: Sequence[Any], sizes: dict[str, int], finish: Callable[[list[Any]], T]) -> T:
+        """Return what is made of the outputs: new arrays (NumPy scalars for those without axes) that share no memory.
 
         Args:
-            values: For each input an array as ``Door.admit`` returns it. None is written to.
+            values: For each input an array as ``Door.admit`` returns it. None is written to, except that those
+                which ``in_place`` names become outputs, when nothing has failed.
             sizes: What the names of sizes stand for.
+            finish: Takes the outputs. It is called whenever inputs have been written over, even if an interrupt from
+                the keyboard arrives in the meantime; again, should that be while it is at work.
         """
 
 
@@ -59,12 +68,26 @@ def check_backend(backend: str) -> None:
 
 
 def build_program(
-    backend: str, inputs: Sequence[Expr], outputs: Sequence[Expr], options: Options, name: str
+    backend: str,
+    inputs: Sequence[Expr],
+    outputs: Sequence[Expr],
+    options: Options,
+    name: str,
+    updates: Sequence[tuple[int, int]] = (),
 ) -> Program:
-    """Return the program of a backend; Numba is imported only when it is the one."""
+    """Return the program of a backend; Numba is imported only when it is the one.
+
+    Args:
+        backend: ``"numba"`` or ``"numpy"``.
+        inputs, outputs: Nodes.
+        options: How the program is compiled.
+        name: What it is called.
+        updates: Positions of outputs, each with that of the input that it may be written over.
+    """
     if backend == "numpy":
         return NumpyProgram(inputs, outputs, name)
-    program: Program = importlib.import_module("symgraph.compile.pipeline").build(inputs, outputs, options, name)
+    pipeline = importlib.import_module("symgraph.compile.pipeline")
+    program: Program = pipeline.build(inputs, outputs, options, name, updates)
     return program
 
 
@@ -75,12 +98,13 @@ class NumpyProgram:
         self._inputs = tuple(inputs)
         self._outputs = tuple(outputs)
         self._name = name
+        self.in_place: Mapping[int, int] = MappingProxyType({})
 
-    def run(self, values: Sequence[Any], sizes: dict[str, int]) -> list[Any]:
-        """Return the outputs as new arrays."""
+    def run(self, values: Sequence[Any], sizes: dict[str, int], finish: Callable[[list[Any]], T]) -> T:
+        """Return what is made of the outputs, which are new arrays."""
         results = interpret(self._outputs, dict(zip(self._inputs, values, strict=True)), sizes)
         taken = {id(value) for value in values}
-        return [_fresh(result, taken) for result in results]
+        return finish([_fresh(result, taken) for result in results])
 
     @property
     def source(self) -> str:

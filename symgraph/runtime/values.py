@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping
+from sys import getrefcount
 from typing import Any
 
 from symgraph.errors import CallError
@@ -28,10 +29,20 @@ class Values:
         self._graph = graph
         self._values: dict[Expr, Any] = {}
 
-    def read(self, variables: Iterable[Expr]) -> list[Any]:
-        """Return the values of variables as they are now; nobody writes to these arrays."""
+    def read(self, variables: Iterable[Expr], changed: Iterable[Expr] = ()) -> list[Any]:
+        """Return the values of variables as they are now; nobody writes to these arrays while someone holds them.
+
+        Args:
+            variables: Those wanted.
+            changed: Those among them over whose arrays the caller, who holds the lock, is going to write. Where
+                somebody else still holds such an array, a copy takes its place first.
+        """
         with self.lock:
             self.check_open()
+            found = self._values
+            for variable in changed:
+                if variable in found and getrefcount(found[variable]) > _ALONE:
+                    found[variable] = found[variable].copy()
             return [self._current(variable) for variable in variables]
 
     def write(self, values: Mapping[Expr, Any]) -> None:
@@ -59,3 +70,8 @@ class Values:
         if variable not in self._values:
             self._values[variable] = self._graph.initial_value(variable).copy()[()]
         return self._values[variable]
+
+
+_ONE: Mapping[None, object] = {None: object()}
+_ALONE = getrefcount(_ONE[None])
+"""The count of references to what is nobody's but a dictionary's."""

@@ -41,8 +41,8 @@ def raise_error(code: int, first: int, second: int) -> None:
 
 
 def given_results(program: loops.Program) -> list[Buffer]:
-    """Return the results that are arrays: the caller gives them, new, between constants and sizes, to be filled."""
-    return [result for result in program.results if isinstance(result, Buffer) and result.shape]
+    """Return the results that are new arrays: the caller gives them, between constants and sizes, to be filled."""
+    return [r for r in program.results if isinstance(r, Buffer) and r.shape and r.role != "argument"]
 
 
 class _Entry:
@@ -89,7 +89,10 @@ class _Entry:
         if self.uses_blas:
             blas.enter(self.builder)
         body = stretches(self.program.body)
+        first = next((s for s in self.program.body if isinstance(s, Loop) and _changes_argument(s)), None)
         for place, statement in enumerate(body):
+            if statement is first:
+                self._check()  # now, since nothing fails after it
             match statement:
                 case Stretch():
                     write_stretch(self.writer, statement, self._wanted(body[place + 1 :]), self._no_memory)
@@ -102,14 +105,8 @@ class _Entry:
                         self.scratch.pop(buffer).release(self.builder)
                 case _:
                     self.writer.write([statement])
-        for scratch in self.scratch.values():
-            scratch.release(self.builder)
-        if self.uses_blas:
-            blas.leave(self.builder)
-        going_on = self.builder.append_basic_block("succeeded")
-        noted = self.builder.icmp_signed("!=", self.builder.load(self.scope.error), long(0))
-        self.builder.cbranch(noted, self.failed, going_on)
-        self.builder.position_at_end(going_on)
+        self._check()
+        self._give_back()
         values = []
         for result in self.program.results:
             if not isinstance(result, Buffer):
@@ -140,12 +137,26 @@ class _Entry:
 
     def _no_memory(self) -> None:
         """Give back what there is, and end."""
+        self._give_back()
+        report(self.builder, self.scope.error, long(library.NO_MEMORY), long(0), long(0))
+        self.builder.branch(self.failed)
+
+    def _check(self) -> None:
+        """End the call if an error is noted."""
+        noted = self.builder.icmp_signed("!=", self.builder.load(self.scope.error), long(0))
+        with self.builder.if_then(noted, likely=False):
+            self._give_back()
+            self.builder.branch(self.failed)
+
+    def _give_back(self) -> None:
         for scratch in self.scratch.values():
             scratch.release(self.builder)
         if self.uses_blas:
             blas.leave(self.builder)
-        report(self.builder, self.scope.error, long(library.NO_MEMORY), long(0), long(0))
-        self.builder.branch(self.failed)
+
+
+def _changes_argument(statement: Statement) -> bool:
+    return any(buffer.role == "argument" for one in loops.walk([statement]) for buffer in loops.written(one))
 
 
 def _uses_blas(statement: Statement) -> bool:
