@@ -12,8 +12,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
-from numba.core import registry
+from llvmlite import binding, ir
 
 WIDEST = '"prefer-vector-width"="512"'
 """An attribute of functions: LLVM keeps to 256 bits where the first processors with AVX-512 slowed down; vectors here
@@ -23,15 +22,10 @@ BOOLEAN = ir.IntType(1)
 _TYPES = {"f8": ir.DoubleType(), "f4": ir.FloatType(), "b1": BOOLEAN}
 
 
-# Numba's own annotations are incomplete.
-_target: Any = registry.cpu_target
-
-
 @cache
 def has_avx512() -> bool:
-    """Return whether code is made for a processor with AVX-512."""
-    _, _, features = _target.target_context.codegen().magic_tuple()
-    return "+avx512f" in features.split(",")
+    """Return whether the processor has AVX-512."""
+    return bool(binding.get_host_cpu_features().get("avx512f"))
 
 
 class _Splat(ir.Constant):  # type: ignore[misc]
