@@ -32,7 +32,7 @@ PREFIX = "symgraph_blas_"
 """What every symbol registered here begins with."""
 
 _FUNCTIONS = {
-    "cython_blas": ("gemm", "gemv", "swap", "syrk", "trsm", "trsv"),
+    "cython_blas": ("gemm", "gemv", "swap", "syrk", "trsv"),
     "cython_lapack": ("potrf", "getrf"),
 }
 _ENTER, _LEAVE = f"{PREFIX}enter", f"{PREFIX}leave"
