@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import symgraph as sg
+from symgraph.ops.linalg import cholesky_pullback
 
 RANDOM = np.random.default_rng(7)
 GENERAL = RANDOM.normal(size=(2, 3, 3)) + 2 * np.eye(3)
@@ -34,6 +35,18 @@ def as_symmetric(x):
     return 0.5 * (x + sg.matrix_transpose(x))
 
 
+def pullback_by_inverses(factor, cotangent):
+    product = np.tril(np.swapaxes(factor, -1, -2) @ np.tril(cotangent))
+    product *= 1 - 0.5 * np.eye(factor.shape[-1])
+    inverse = np.linalg.inv(np.tril(factor))
+    return 0.5 * np.swapaxes(inverse, -1, -2) @ (product + np.swapaxes(product, -1, -2)) @ inverse
+
+
+def torch_pullback(torch, factor, cotangent):
+    x = torch.tril(factor) @ torch.tril(factor).mT
+    return torch.autograd.grad(torch.linalg.cholesky(x), x, cotangent, create_graph=True)[0]
+
+
 # Each case: the function on nodes, the NumPy reference, the same in PyTorch, the arguments.
 CASES = {
     "cholesky": (
@@ -41,6 +54,10 @@ CASES = {
         np.linalg.cholesky,
         lambda torch, x: torch.linalg.cholesky(0.5 * (x + x.mT)),
         [SYMMETRIC],
+    ),
+    "cholesky_pullback": (
+        lambda factor, g: cholesky_pullback(sg.tril(factor), g),
+        pullback_by_inverses, torch_pullback, [np.linalg.cholesky(SYMMETRIC), GENERAL],
     ),
     "inv": (sg.inv, np.linalg.inv, lambda torch, x: torch.linalg.inv(x), [GENERAL]),
     "det": (sg.det, np.linalg.det, lambda torch, x: torch.linalg.det(x), [GENERAL]),

@@ -1,8 +1,7 @@
 """Linear algebra by LAPACK: functions of stacks of square matrices, each of which returns a status.
 
-A lower triangle kept by rows is an upper one kept by columns, so `cholesky` works in place in the result. Those with
-pivots factorize a copy of the matrix, kept by columns as NumPy has it: the same pivots, and the same matrices found
-singular. As in NumPy, NaN is a number like any other, and no error.
+A matrix is factorized in a copy, kept by columns as NumPy has it: the same pivots, and the same matrices are singular.
+As in NumPy, NaN is a number like any other, and no error.
 """
 
 from __future__ import annotations
@@ -43,27 +42,6 @@ def _letter(dtype: DType) -> str:
 
 def _name(operation: str, dtype: DType, of_vectors: bool, shared: bool) -> str:
     return f"symgraph.{operation}{'_vector' * of_vectors}{'_shared' * shared}.{dtype.name}"
-
-
-def cholesky(module: Any, dtype: DType) -> Any:
-    """Return the function ``(result, x, batch, n) -> status``."""
-
-    def write(builder: Any, result: Array, x: Array, batch: Number, n: Number) -> None:
-        info = _slot(builder)
-        with builder.if_then(n.equals(0)):
-            builder.ret(_FINE)
-        with counted(builder, batch) as i:
-            source, target = x + i.index * (n * n), result + i.index * (n * n)
-            with counted(builder, n) as row:
-                place, kept = row.index * n, row.index + 1
-                copy(source + place, target + place, kept)
-                fill_with_zeros(target + (place + kept), n - kept)
-            blas.call(builder, _letter(dtype) + "potrf", ["U", n, target, n, info])
-            with builder.if_then(_failed(builder, info), likely=False):
-                builder.ret(ir.Constant(INT, NOT_POSITIVE))
-        builder.ret(_FINE)
-
-    return function(module, f"symgraph.cholesky.{dtype.name}", INT, [dtype, dtype, LONG, LONG], write, attributes=SHORT)
 
 
 def solve_triangular(module: Any, dtype: DType, of_vectors: bool, shared: bool) -> Any:

@@ -187,11 +187,12 @@ def function(
 
 def invoke(builder: Any, called: Any, *arguments: Any) -> Any:
     """Call a function with numbers, arrays, Python's truth values and integers, or LLVM's values."""
-    values = [_argument(argument, kind.type) for argument, kind in zip(arguments, called.args, strict=True)]
+    values = [as_value(argument, kind.type) for argument, kind in zip(arguments, called.args, strict=True)]
     return builder.call(called, values)
 
 
-def _argument(argument: Any, kind: Any) -> Any:
+def as_value(argument: Any, kind: Any) -> Any:
+    """Return LLVM's value of a number, an array, one of Python's truth values or integers, or LLVM's value itself."""
     if isinstance(argument, Number):
         return argument.value
     if isinstance(argument, Array):
