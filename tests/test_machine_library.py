@@ -18,7 +18,8 @@ from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 from numba.np.numpy_support import as_dtype
 
-from symgraph.compile.machine import blas, factors, library, products
+from symgraph.compile.machine import blas, factors, library, memory, products, vectors
+from symgraph.compile.machine.vectors import INT, LONG
 from symgraph.ops.reference import cholesky_pullback
 
 RANDOM = np.random.default_rng(5)
@@ -523,3 +524,19 @@ def test_results_are_the_same_for_any_number_of_threads(name, transposed, shapes
     close(results[0], expected, dtype)
     for result in results[1:]:
         np.testing.assert_array_equal(result, results[0])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="huge pages are asked for on Linux only")
+@pytest.mark.parametrize("size", [1, 100_000, 2**20, 2**21 + 1, 5_000_000])
+def test_large_scratch_is_whole_huge_pages(size):
+    def write(builder, dtype, result, count):
+        address = memory.from_heap(builder, builder.load(count.data), lambda: None)
+        builder.call(vectors.intrinsic(builder.module, "memset", address.type, [address.type, INT, LONG]),
+                     [address, ir.Constant(INT, 1), builder.load(count.data)])  # fmt: skip
+        builder.store(builder.ptrtoint(address, LONG), result.data)
+        memory.to_heap(builder, address)
+
+    result = np.zeros(1, "int64")
+    compiled(write)(result, (np.array([size]),))
+    assert result[0] % 16 == 0
+    assert size < 2**20 or result[0] % 2**21 == 0

@@ -15,6 +15,7 @@ from llvmlite import ir
 
 from symgraph.compile.kernels.instructions import WIDEST, llvm_type
 from symgraph.compile.machine import vectors
+from symgraph.compile.machine.memory import allocator
 from symgraph.compile.machine.vectors import BYTE, LONG, DType, element_type, intrinsic, long
 
 _ON_STACK = 256
@@ -241,7 +242,7 @@ def workspace(builder: Any, dtype: DType, count: Number) -> Iterator[tuple[Array
     few = builder.icmp_signed("<=", count.value, long(_ON_STACK))
     before = builder.basic_block
     with builder.if_then(builder.not_(few)):
-        taken = builder.call(intrinsic(builder.module, "malloc", BYTE.as_pointer(), [LONG]), [bytes_])
+        taken = builder.call(allocator(builder.module), [bytes_])
         heap = builder.bitcast(taken, kind.as_pointer())
         inside = builder.basic_block
     pointer = builder.phi(kind.as_pointer())
