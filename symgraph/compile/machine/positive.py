@@ -46,8 +46,8 @@ def cholesky(module: Any, dtype: DType, shared: bool) -> Any:
         blocks = _blocks(n)
         with counted(builder, batch) as i:
             arguments = [result + i.index * (n * n), x + i.index * (n * n), n, info]
-            workers = _workers(builder, blocks, threads) if shared else None
-            share_in_phases(builder, _factor_part(module, dtype), arguments, blocks, blocks, workers)
+            part, crew = _factor_part(module, dtype), threads.value if shared else None
+            share_in_phases(builder, part, arguments, blocks, blocks, _workers(builder, blocks), crew)
             failed = builder.icmp_signed("!=", builder.load(info), _FINE)
             with builder.if_then(failed, likely=False):
                 builder.ret(ir.Constant(INT, NOT_POSITIVE))
@@ -68,8 +68,8 @@ def cholesky_pullback(module: Any, dtype: DType, shared: bool) -> Any:
         with room_for as (room, enough), builder.if_then(enough), counted(builder, batch) as i:
             start = i.index * (n * n)
             arguments = [result + start, factor + start, cotangent + start, n, room]
-            workers = _workers(builder, blocks, threads) if shared else None
-            share_in_phases(builder, _pullback_part(module, dtype), arguments, blocks * 2, blocks, workers)
+            part, crew = _pullback_part(module, dtype), threads.value if shared else None
+            share_in_phases(builder, part, arguments, blocks * 2, blocks, _workers(builder, blocks), crew)
         builder.ret(builder.select(enough, _FINE, ir.Constant(INT, NO_MEMORY)))
 
     kinds = [dtype, dtype, dtype, LONG, LONG, LONG]
@@ -84,8 +84,9 @@ def _blocks(n: Number) -> Number:
     return (n + (BLOCK - 1)) // BLOCK
 
 
-def _workers(builder: Any, blocks: Number, threads: Number) -> Any:
-    return builder.select(blocks < _WORTH_SHARING, long(1), threads.value)
+def _workers(builder: Any, blocks: Number) -> Number:
+    """Return how many threads are worth it."""
+    return Number(builder, builder.select(blocks < _WORTH_SHARING, long(1), blocks.value))
 
 
 def _factor_part(module: Any, dtype: DType) -> Any:

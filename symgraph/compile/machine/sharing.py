@@ -13,7 +13,7 @@ from typing import Any
 from llvmlite import ir
 
 from symgraph.compile.machine.language import Number, as_value, counted, invoke
-from symgraph.compile.machine.threads import POINTER, TASK, launch
+from symgraph.compile.machine.threads import MOST_CHUNKS, POINTER, TASK, launch
 from symgraph.compile.machine.vectors import BIT, INT, LONG, DType, intrinsic, long
 
 _WORTH_SHARING = 8e6  # multiplications of float64, or twice as many of float32: 0.3 ms, of which starting takes 0.06
@@ -58,12 +58,18 @@ def share(builder: Any, part: Any, arguments: Sequence[Any], pieces: Number, thr
 
 
 def share_in_phases(
-    builder: Any, part: Any, arguments: Sequence[Any], phases: Number, pieces: Number, threads: Any
+    builder: Any,
+    part: Any,
+    arguments: Sequence[Any],
+    phases: Number,
+    pieces: Number,
+    workers: Number,
+    threads: Any,
 ) -> None:
     """Call a function once for each piece of each phase, on up to so many threads.
 
-    A phase begins when all pieces of those before it are done. The threads live for all phases and take the pieces in
-    their order, so one that waits does so for others at work, however few they are.
+    A phase begins when all pieces of those before it are done. Threads take the pieces in their order, so one that
+    waits does so for others at work, however few they are.
 
     Args:
         builder: Where to write it.
@@ -71,6 +77,7 @@ def share_in_phases(
         arguments: Numbers, arrays, Python's truth values, or LLVM's values.
         phases: How many there are.
         pieces: How many each has.
+        workers: How many threads are worth it.
         threads: How many threads may work, this one included; this one alone where None.
     """
     if threads is None:
@@ -78,13 +85,14 @@ def share_in_phases(
             invoke(builder, part, *arguments, phase.index, number.index)
         return
     with builder.goto_entry_block():
-        done = builder.alloca(LONG)
-    builder.store(long(0), done)
-    kinds = [*(argument.type for argument in part.args[:-2]), LONG, done.type]
-    frame = _frame(builder, [*arguments, pieces, done], kinds)
+        taken, done = builder.alloca(LONG), builder.alloca(LONG)
+    for count in (taken, done):
+        builder.store(long(0), count)
+    kinds = [*(argument.type for argument in part.args[:-2]), LONG, LONG, taken.type, done.type]
+    frame = _frame(builder, [*arguments, phases, pieces, taken, done], kinds)
     task = _task_of_phases(builder.module, part, frame.type)
-    workers = pieces.at_most(Number(builder, threads))
-    launch(builder, task, builder.bitcast(frame, POINTER), (phases * pieces).value, workers.value)
+    workers = pieces.at_most(workers).at_most(MOST_CHUNKS)
+    launch(builder, task, builder.bitcast(frame, POINTER), workers.value, threads)
 
 
 def _frame(builder: Any, arguments: Sequence[Any], kinds: Sequence[Any]) -> Any:
@@ -107,12 +115,23 @@ def _task(module: Any, part: Any, frame: Any) -> Any:
 
 
 def _task_of_phases(module: Any, part: Any, frame: Any) -> Any:
+    """Return the task of one thread: to take pieces as long as there are any."""
+
     def write(builder: Any, values: list[Any], number: Any) -> None:
-        *arguments, pieces, done = values
-        phase, piece = builder.udiv(number, pieces), builder.urem(number, pieces)
+        *arguments, phases, pieces, taken, done = values
+        total = builder.mul(phases, pieces)
+        again, work, end = (builder.append_basic_block(name) for name in ("again", "work", "end"))
+        builder.branch(again)
+        builder.position_at_end(again)
+        mine = builder.atomic_rmw("add", taken, long(1), "monotonic")
+        builder.cbranch(builder.icmp_signed("<", mine, total), work, end)
+        builder.position_at_end(work)
+        phase, piece = builder.udiv(mine, pieces), builder.urem(mine, pieces)
         _wait_for(builder, done, builder.mul(phase, pieces))
         invoke(builder, part, *arguments, phase, piece)
         builder.atomic_rmw("add", done, long(1), "release")
+        builder.branch(again)
+        builder.position_at_end(end)
 
     return _unpacking(module, part, frame, write)
 
