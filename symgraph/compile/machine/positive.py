@@ -5,7 +5,7 @@ computed from left to right: what is left of a block is taken out of it in one p
 on the diagonal, and the diagonal's own share is settled at once, so that its block is factorized while the others of
 that phase are at work. The derivative goes the same way backwards (I. Murray, "Differentiation of the Cholesky
 decomposition", 2016, arXiv:1602.07527), with two phases for a column: one needs only what is known before the block
-on the diagonal to the right, and runs beside it. Each takes n³/3 multiplications or twice as many.
+on the diagonal to the right, and runs beside it. The factor takes n³/6 multiplications, the derivative twice as many.
 """
 
 from __future__ import annotations
