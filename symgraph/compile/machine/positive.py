@@ -10,10 +10,12 @@ on the diagonal to the right, and runs beside it. The factor takes n³/6 multipl
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from llvmlite import ir
 
+from symgraph.compile.kernels.instructions import llvm_type
 from symgraph.compile.machine import blas
 from symgraph.compile.machine.factors import NO_MEMORY, NOT_POSITIVE
 from symgraph.compile.machine.language import (
@@ -32,6 +34,7 @@ from symgraph.compile.machine.sharing import share_in_phases
 from symgraph.compile.machine.substitution import BLOCK, add_product, divide_columns, divide_rows
 from symgraph.compile.machine.vectors import BIT, INT, LONG, DType, long
 
+_AREA = BLOCK * BLOCK
 _FINE = ir.Constant(INT, 0)
 _VOID = ir.VoidType()
 _WORTH_SHARING = 6  # blocks in a row: 0.3 ms, of which starting threads takes 0.06
@@ -77,9 +80,6 @@ def cholesky_pullback(module: Any, dtype: DType, shared: bool) -> Any:
     return function(module, name, INT, kinds, write, attributes=SHORT)
 
 
-_AREA = BLOCK * BLOCK
-
-
 def _blocks(n: Number) -> Number:
     return (n + (BLOCK - 1)) // BLOCK
 
@@ -116,13 +116,10 @@ def _factor_part(module: Any, dtype: DType) -> Any:
                     add_product(
                         builder, dtype, (size, wide, before), -1, rows, n, False, above, n, True, here, n
                     )  # fmt: skip
-                near = Number(builder, long(1))
+                near, minus = Number(builder, long(1)), ir.Constant(llvm_type(dtype), -1)
                 divide_rows(builder, dtype, wide, above + before, (n, near), ir.Constant(BIT, 0), here, n, size)
-                letter = _letter(dtype)
-                scale = ir.Constant(one(dtype).type, -1)
-                blas.call(
-                    builder, letter + "syrk", ["U", "T", size, BLOCK, scale, here, n, one(dtype), diagonal, n]
-                )  # fmt: skip
+                arguments = ["U", "T", size, BLOCK, minus, here, n, one(dtype), diagonal, n]
+                blas.call(builder, _letter(dtype) + "syrk", arguments)
         with builder.if_then(number.equals(0)):
             found = builder.alloca(INT)
             blas.call(builder, _letter(dtype) + "potrf", ["U", size, diagonal, n, found])
@@ -136,12 +133,7 @@ def _factor_part(module: Any, dtype: DType) -> Any:
 
 
 def _pullback_part(module: Any, dtype: DType) -> Any:
-    """Return the function of one block in one of the two phases of its column, which are counted from the last.
-
-    The result holds the cotangent of the factor where that is not done yet, below the diagonal; what is done is
-    symmetric. With T what is done, B the part of the column of L below its block A on the diagonal, and Ḡ their
-    cotangents: X = (Ḡ - 2 T B) A⁻¹, half of which is the result, and XᵀB is taken out of A's cotangent.
-    """
+    """Return the function of one block in one of the two phases of its column, which are counted from the last."""
 
     def write(
         builder: Any, result: Array, factor: Array, cotangent: Array, n: Number, room: Array, phase: Number,
@@ -149,113 +141,121 @@ def _pullback_part(module: Any, dtype: DType) -> Any:
     ) -> None:  # fmt: skip
         blocks = _blocks(n)
         column = blocks - 1 - phase // 2
+        pullback = _Pullback(builder, dtype, result, factor, cotangent, n, room)
         even = builder.icmp_signed("==", (phase % 2).value, long(0))
         with builder.if_else(even) as (below, beside):
             with below:
                 block = column + 1 + number
                 with builder.if_then(block < blocks):
-                    _finish(builder, dtype, result, factor, cotangent, n, room, column, block, number)
+                    pullback.finish(column, block, number)
             with beside:
                 with builder.if_then(number.equals(0)):
-                    _diagonal(builder, dtype, result, factor, cotangent, n, room, column)
+                    pullback.finish_diagonal(column)
                 block = column + number
                 inside = builder.and_(block < blocks, builder.and_(number > 0, column > 0))
                 with builder.if_then(inside):
-                    _prepare(builder, dtype, result, factor, cotangent, n, column - 1, block, column + 1, blocks)
+                    pullback.prepare(column - 1, block)
         builder.ret_void()
 
     kinds = [dtype, dtype, dtype, LONG, dtype, LONG, LONG]
     return function(module, f"symgraph.pullback_part.{dtype.name}", _VOID, kinds, write, attributes=SHORT)
 
 
-def _prepare(
-    builder: Any, dtype: DType, result: Array, factor: Array, cotangent: Array, n: Number, column: Number,
-    block: Number, first: Number, last: Number,
-) -> None:  # fmt: skip
-    """Copy a block's cotangent, and take out of it the products with the blocks from one up to another."""
-    start, row = column * BLOCK, block * BLOCK
-    _copy_block(cotangent + (row * n + start), result + (row * n + start), n, (n - row).at_most(BLOCK))
-    _take_out(builder, dtype, result, factor, n, column, block, first * BLOCK, (last * BLOCK).at_most(n))
+@dataclass(frozen=True)
+class _Pullback:
+    """Writes what is done with one block of the cotangent of a factor L.
 
+    The result holds the cotangent below the diagonal where that is not done yet; what is done is symmetric. With T
+    what is done, B what L has below its block A on the diagonal, and B̄ and Ā their cotangents: X = (B̄ - 2 T B) A⁻¹,
+    half of which is the result, and XᵀB is taken out of Ā. These products are kept apart for each block, and combined
+    in their order.
+    """
 
-def _copy_block(source: Array, target: Array, n: Number, rows: Number) -> None:
-    builder = source.builder
-    with counted(builder, rows) as i:
-        copy(source + i.index * n, target + i.index * n, Number(builder, long(BLOCK)))
+    builder: Any
+    dtype: DType
+    result: Array
+    factor: Array
+    cotangent: Array
+    n: Number
+    room: Array
 
+    def prepare(self, column: Number, block: Number) -> None:
+        """Do what does not need the column to the right of it, which is not done."""
+        self._copy(column, block)
+        self._take_out(column, block, (column + 2) * BLOCK, self.n)
 
-def _take_out(
-    builder: Any, dtype: DType, result: Array, factor: Array, n: Number, column: Number, block: Number, first: Number,
-    last: Number,
-) -> None:  # fmt: skip
-    row, start = block * BLOCK, column * BLOCK
-    sizes = (n - row).at_most(BLOCK), Number(builder, long(BLOCK)), last - first
-    with builder.if_then(last > first):
+    def finish(self, column: Number, block: Number, number: Number) -> None:
+        """Bring a block below the diagonal to its end; the first one has not been prepared."""
+        builder, n, wide = self.builder, self.n, self._number(BLOCK)
+        start, row = column * BLOCK, block * BLOCK
+        size = (n - row).at_most(BLOCK)
+        place = self.result + (row * n + start)
+        with builder.if_then(number.equals(0)):
+            self._copy(column, block)
+        first = start + BLOCK
+        end = Number(builder, builder.select(number.equals(0), n.value, (first + BLOCK).value)).at_most(n)
+        self._take_out(column, block, first, end)
+        corner = self.factor + start * (n + 1)
+        divide_rows(builder, self.dtype, wide, corner, (self._number(1), n), ir.Constant(BIT, 1), place, n, size)
         add_product(
-            builder, dtype, sizes, -2, result + (row * n + first), n, False, factor + (first * n + start), n, False,
-            result + (row * n + start), n,
+            builder, self.dtype, (wide, wide, size), 1, place, n, True, self.factor + (row * n + start), n, False,
+            self.room + block * _AREA, wide, accumulate=False,
         )  # fmt: skip
+        with counted(builder, size) as i, counted(builder, wide) as j:
+            value = builder.fmul(self._half(), place[i.index * n + j.index])
+            place[i.index * n + j.index] = value
+            self.result[(start + j.index) * n + row + i.index] = value
 
-
-def _finish(
-    builder: Any, dtype: DType, result: Array, factor: Array, cotangent: Array, n: Number, room: Array, column: Number,
-    block: Number, number: Number,
-) -> None:  # fmt: skip
-    """Bring a block below the diagonal to its end, and keep its share of the cotangent on the diagonal."""
-    start, row = column * BLOCK, block * BLOCK
-    size, wide = (n - row).at_most(BLOCK), Number(builder, long(BLOCK))
-    place = result + (row * n + start)
-    with builder.if_then(number.equals(0)):
-        _copy_block(cotangent + (row * n + start), place, n, size)
-    first = start + BLOCK
-    end = Number(builder, builder.select(number.equals(0), n.value, (first + BLOCK).value)).at_most(n)
-    _take_out(builder, dtype, result, factor, n, column, block, first, end)
-    near = Number(builder, long(1))
-    corner = factor + start * (n + 1)
-    divide_rows(builder, dtype, wide, corner, (near, n), ir.Constant(BIT, 1), place, n, size)
-    add_product(
-        builder, dtype, (wide, wide, size), 1, place, n, True, factor + (row * n + start), n, False,
-        room + block * _AREA, wide, accumulate=False,
-    )  # fmt: skip
-    half = ir.Constant(one(dtype).type, 0.5)
-    with counted(builder, size) as i, counted(builder, wide) as j:
-        value = builder.fmul(half, place[i.index * n + j.index])
-        place[i.index * n + j.index] = value
-        result[(start + j.index) * n + row + i.index] = value
-
-
-def _diagonal(
-    builder: Any, dtype: DType, result: Array, factor: Array, cotangent: Array, n: Number, room: Array, column: Number
-) -> None:
-    """Bring a block on the diagonal to its end: ½ A⁻ᵀ (P + Pᵀ) A⁻¹ with P the lower triangle of AᵀḠ, halved there."""
-    start = column * BLOCK
-    size = (n - start).at_most(BLOCK)
-    blocks, wide, near = _blocks(n), Number(builder, long(BLOCK)), Number(builder, long(1))
-    place, corner = start * (n + 1), factor + start * (n + 1)
-    target = result + place
-    rest, lower = room + blocks * _AREA, room + (blocks + 1) * _AREA
-    with counted(builder, size) as i, counted(builder, size) as j:
-        seen = j.index < i.index + 1
-        value = cotangent[place + i.index * n + j.index]
-        rest[i.index * wide + j.index] = builder.select(seen, value, zero(dtype))
-    with counted(builder, blocks, start=column + 1) as k:
-        share = room + k.index * _AREA
+    def finish_diagonal(self, column: Number) -> None:
+        """Bring a block on the diagonal to its end: ½ A⁻ᵀ (P + Pᵀ) A⁻¹, P the lower triangle of AᵀĀ, halved there."""
+        builder, dtype, n, wide = self.builder, self.dtype, self.n, self._number(BLOCK)
+        start = column * BLOCK
+        size, place = (n - start).at_most(BLOCK), start * (n + 1)
+        corner, target, given = self.factor + place, self.result + place, self.cotangent + place
+        blocks = _blocks(n)
+        left, lower = self.room + blocks * _AREA, self.room + (blocks + 1) * _AREA
+        with counted(builder, size) as i, counted(builder, size) as j:
+            value = builder.select(j.index < i.index + 1, given[i.index * n + j.index], zero(dtype))
+            left[i.index * wide + j.index] = value
+        with counted(builder, blocks, start=column + 1) as k:
+            product = self.room + k.index * _AREA
+            with counted(builder, size) as i, counted(builder, i.index + 1) as j:
+                at = i.index * wide + j.index
+                left[at] = builder.fsub(left[at], product[at])
+        add_product(
+            builder, dtype, (size, size, size), 1, corner, n, True, left, wide, False, lower, wide, accumulate=False
+        )  # fmt: skip
         with counted(builder, size) as i, counted(builder, i.index + 1) as j:
-            at = i.index * wide + j.index
-            rest[at] = builder.fsub(rest[at], share[at])
-    add_product(
-        builder, dtype, (size, size, size), 1, corner, n, True, rest, wide, False, lower, wide, accumulate=False
-    )  # fmt: skip
-    half = ir.Constant(one(dtype).type, 0.5)
-    with counted(builder, size) as i, counted(builder, i.index + 1) as j:
-        value = builder.fmul(half, lower[i.index * wide + j.index])
-        target[i.index * n + j.index] = value
-        target[j.index * n + i.index] = value
-    backward = ir.Constant(BIT, 1)
-    divide_columns(builder, dtype, size, corner, (near, n), backward, False, target, n, size)
-    divide_rows(builder, dtype, size, corner, (near, n), backward, target, n, size)
-    with counted(builder, size) as i, counted(builder, i.index) as j:
-        target[j.index * n + i.index] = target[i.index * n + j.index]
+            value = builder.fmul(self._half(), lower[i.index * wide + j.index])
+            target[i.index * n + j.index] = value
+            target[j.index * n + i.index] = value
+        turned, backward = (self._number(1), n), ir.Constant(BIT, 1)
+        divide_columns(builder, dtype, size, corner, turned, backward, False, target, n, size)
+        divide_rows(builder, dtype, size, corner, turned, backward, target, n, size)
+        with counted(builder, size) as i, counted(builder, i.index) as j:
+            target[j.index * n + i.index] = target[i.index * n + j.index]
+
+    def _copy(self, column: Number, block: Number) -> None:
+        place = block * BLOCK * self.n + column * BLOCK
+        with counted(self.builder, (self.n - block * BLOCK).at_most(BLOCK)) as i:
+            row = place + i.index * self.n
+            copy(self.cotangent + row, self.result + row, self._number(BLOCK))
+
+    def _take_out(self, column: Number, block: Number, first: Number, last: Number) -> None:
+        """Write B̄ -= 2 T B for one block of B̄, and for some of the columns of T."""
+        n, row, start = self.n, block * BLOCK, column * BLOCK
+        sizes = (n - row).at_most(BLOCK), self._number(BLOCK), last - first
+        with self.builder.if_then(last > first):
+            add_product(
+                self.builder, self.dtype, sizes, -2, self.result + (row * n + first), n, False,
+                self.factor + (first * n + start), n, False, self.result + (row * n + start), n,
+            )  # fmt: skip
+
+    def _number(self, value: int) -> Number:
+        return Number(self.builder, long(value))
+
+    def _half(self) -> Any:
+        return ir.Constant(llvm_type(self.dtype), 0.5)
 
 
 def _letter(dtype: DType) -> str:
