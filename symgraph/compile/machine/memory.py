@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ from llvmlite import ir
 from numba.core import cgutils
 
 from symgraph.compile.loops import Buffer
+from symgraph.compile.machine.language import allocator
 from symgraph.compile.machine.vectors import BYTE, INT, LONG, element_type, intrinsic, long, splat, width_of
 from symgraph.dims import Dim, Quotient, Size
 
@@ -18,8 +18,6 @@ ON_STACK = 16 * 1024
 """So many bytes of scratch of known size stand on the stack."""
 
 _ALIGNMENT = 64
-_HUGE = 2**21  # the bytes of a huge page; whole ones are taken from half of one on
-_USE_HUGE_PAGES = 14  # MADV_HUGEPAGE of Linux
 _for_range: Any = cgutils.for_range_slice
 variable: Any = cgutils.alloca_once
 """Room for a number that changes, on the stack of the function being written: ``(builder, type) -> address``."""
@@ -138,10 +136,7 @@ def stack(builder: Any, kind: Any, count: int = 1) -> Any:
 
 
 def from_heap(builder: Any, count: Any, failed: Callable[[], None]) -> Any:
-    """Return the address of so many bytes, on huge pages where they are many and the system has such pages.
-
-    New memory costs a fault for each page when it is first written to, which takes as long as computing what is
-    written there. The C library gives large blocks back to the system, so this is paid at every call.
+    """Return the address of so many bytes.
 
     Args:
         builder: Where to write.
@@ -153,34 +148,6 @@ def from_heap(builder: Any, count: Any, failed: Callable[[], None]) -> Any:
     with builder.if_then(builder.icmp_unsigned("==", address, nothing), likely=False):
         failed()
     return address
-
-
-def allocator(module: Any) -> Any:
-    """Return the function of a number of bytes that allocates them: `malloc`, or one that asks for huge pages first."""
-    malloc = intrinsic(module, "malloc", BYTE.as_pointer(), [LONG])
-    if sys.platform != "linux":
-        return malloc
-    name = "symgraph.take"
-    if name in module.globals:
-        return module.globals[name]
-    taker = ir.Function(module, malloc.function_type, name)
-    taker.linkage = "internal"
-    taker.attributes.add("noinline")
-    builder = ir.IRBuilder(taker.append_basic_block())
-    (count,) = taker.args
-    with builder.if_then(builder.icmp_unsigned("<", count, long(_HUGE // 2)), likely=True):
-        builder.ret(builder.call(malloc, [count]))
-    place = builder.alloca(BYTE.as_pointer())
-    whole = builder.and_(builder.add(count, long(_HUGE - 1)), long(-_HUGE))
-    aligned = intrinsic(module, "posix_memalign", INT, [place.type, LONG, LONG])
-    failed = builder.icmp_signed("!=", builder.call(aligned, [place, long(_HUGE), whole]), ir.Constant(INT, 0))
-    with builder.if_then(failed, likely=False):
-        builder.ret(ir.Constant(BYTE.as_pointer(), None))
-    address = builder.load(place)
-    advise = intrinsic(module, "madvise", INT, [BYTE.as_pointer(), LONG, INT])
-    builder.call(advise, [address, whole, ir.Constant(INT, _USE_HUGE_PAGES)])
-    builder.ret(address)
-    return taker
 
 
 def to_heap(builder: Any, address: Any) -> None:
