@@ -65,7 +65,7 @@ class Op:
         precedence: How strongly the printed form binds (Python's order; 100 is an atom).
         latex: How :func:`symgraph.to_latex` prints it; ``\\operatorname{name}`` style when None.
         sympy: The SymPy function of the same meaning, or None.
-        facts: Algebraic facts: ``commutative``, ``associative``, ``linear``, ``smooth`` ...
+        facts: Algebraic facts: ``commutative``, ``associative``, ``linear``, ``smooth``, ``columnwise`` ...
         domain: For tests, one interval per argument from which smooth inputs are drawn.
         oracle: The mpmath function of the same meaning, for tests, or None.
         requires: ``(*argument types, *attributes) -> requirements`` that only a call can check.

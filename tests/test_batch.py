@@ -11,6 +11,7 @@ import pytest
 import symgraph as sg
 from symgraph.derive.batch import batch
 from symgraph.expr import Expr, topological
+from symgraph.ops.linalg import cholesky_pullback
 from symgraph.ops.reductions import exclusive_prod
 from symgraph.ops.scatter import gather, scatter_add, scatter_set
 
@@ -222,6 +223,13 @@ def test_systems_of_equations(right: Any, flags: Any) -> None:
     check(sg.solve, values, flags)
     for lower, transposed in [(True, False), (False, False), (True, True)]:
         check(lambda a, b, how=(lower, transposed): sg.solve_triangular(a, b, *how), values, flags)
+
+
+@BOTH
+@pytest.mark.parametrize("head", [(), (2,)])
+def test_the_pullback_of_a_factor(head: Any, flags: Any) -> None:
+    left, right = (matrices(*((SIZE,) if f else ()), *head, 4, 4) for f in flags)
+    check(cholesky_pullback, [np.tril(left), right], flags)
 
 
 def test_one_shared_matrix_is_factorised_once() -> None:

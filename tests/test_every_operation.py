@@ -420,7 +420,9 @@ def check_compiled(outputs: Sequence[sg.Expr], feeds: Sequence[dict[sg.Expr, Arr
                 assert_same(got, want, 1e-11, 1e-12, f"output {i}: {outputs[i]!r}")
 
 
-LINALG = {"cholesky", "solve", "solve a vector", "inv", "det", "slogdet"} | {n for n in EXAMPLES if "triangular" in n}
+LINALG = {"cholesky", "cholesky_pullback", "solve", "solve a vector", "inv", "det", "slogdet"} | {
+    n for n in EXAMPLES if "triangular" in n
+}
 GROUPS = [
     group
     for least in sorted({example.least for example in EXAMPLES.values()})

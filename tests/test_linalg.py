@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import symgraph as sg
+from symgraph.ops.linalg import cholesky_pullback
 
 RANDOM = np.random.default_rng(7)
 GENERAL = RANDOM.normal(size=(2, 3, 3)) + 2 * np.eye(3)
@@ -34,6 +35,18 @@ def as_symmetric(x):
     return 0.5 * (x + sg.matrix_transpose(x))
 
 
+def pullback_by_inverses(factor, cotangent):
+    product = np.tril(np.swapaxes(factor, -1, -2) @ np.tril(cotangent))
+    product *= 1 - 0.5 * np.eye(factor.shape[-1])
+    inverse = np.linalg.inv(np.tril(factor))
+    return 0.5 * np.swapaxes(inverse, -1, -2) @ (product + np.swapaxes(product, -1, -2)) @ inverse
+
+
+def torch_pullback(torch, factor, cotangent):
+    x = torch.tril(factor) @ torch.tril(factor).mT
+    return torch.autograd.grad(torch.linalg.cholesky(x), x, cotangent, create_graph=True)[0]
+
+
 # Each case: the function on nodes, the NumPy reference, the same in PyTorch, the arguments.
 CASES = {
     "cholesky": (
@@ -41,6 +54,10 @@ CASES = {
         np.linalg.cholesky,
         lambda torch, x: torch.linalg.cholesky(0.5 * (x + x.mT)),
         [SYMMETRIC],
+    ),
+    "cholesky_pullback": (
+        lambda factor, g: cholesky_pullback(sg.tril(factor), g),
+        pullback_by_inverses, torch_pullback, [np.linalg.cholesky(SYMMETRIC), GENERAL],
     ),
     "inv": (sg.inv, np.linalg.inv, lambda torch, x: torch.linalg.inv(x), [GENERAL]),
     "det": (sg.det, np.linalg.det, lambda torch, x: torch.linalg.det(x), [GENERAL]),
@@ -235,3 +252,49 @@ def test_a_singular_matrix_raises_at_the_call():
         sg.evaluate(sg.inv(x), {x: np.zeros((2, 2))})
     with pytest.raises(np.linalg.LinAlgError):
         sg.evaluate(sg.cholesky(x), {x: -np.eye(2)})
+
+
+def half_square(x):
+    return 0.5 * sg.sum(x**2)
+
+
+def log_pivots(x):
+    return sg.sum(sg.log(sg.diagonal(sg.cholesky(x))))
+
+
+# The negative logarithm of a normal density, without its constant.
+LIKELIHOODS = {
+    "by one triangle": lambda k, y: half_square(sg.solve_triangular(sg.cholesky(k), y)) + log_pivots(k),
+    "by both triangles": lambda k, y: (
+        0.5 * sg.sum(y * sg.solve_triangular(sg.cholesky(k), sg.solve_triangular(sg.cholesky(k), y), transposed=True))
+        + log_pivots(k)
+    ),
+    "by a system": lambda k, y: 0.5 * sg.sum(y * sg.solve(k, y)) + 0.5 * sg.slogdet(k)[1],
+}
+
+
+@pytest.mark.parametrize("side", [("n",), ("n", "m")], ids=["vector", "matrix"])
+@pytest.mark.parametrize("name", LIKELIHOODS)
+def test_a_normal_density_has_the_derivatives_of_the_closed_form(name, side):
+    k, v, y = declare(("n", "n"), ("n", "n"), side)
+    value = LIKELIHOODS[name](k, y)
+    (first,) = sg.gradients(value, [k])
+    (second,) = sg.gradients(sg.sum(v * first), [k])
+    f = sg.function([k, v, y], [value, first, second], options=sg.Options(cache=False))
+    for n in (0, 1, 2, 63, 64, 65, 130):
+        x, direction = RANDOM.normal(size=(2, n, n))
+        matrix = x @ x.T / max(n, 1) + np.eye(n)
+        direction = direction + direction.T
+        right = RANDOM.normal(size=(n, 3)[: len(side)])
+        inverse = np.linalg.inv(matrix)
+        sides = right.reshape((n, 1)) if len(side) == 1 else right
+        weights = inverse @ sides
+        fit = weights @ weights.T
+        turned = inverse @ direction
+        expected = [
+            0.5 * np.sum(sides * weights) + 0.5 * np.linalg.slogdet(matrix)[1],
+            0.5 * (inverse - fit),
+            0.5 * (turned @ fit + fit @ turned.T - turned @ inverse),
+        ]
+        for got, want in zip(f(matrix, direction, right), expected, strict=True):
+            np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-10)

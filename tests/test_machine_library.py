@@ -18,7 +18,9 @@ from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 from numba.np.numpy_support import as_dtype
 
-from symgraph.compile.machine import blas, factors, library, products
+from symgraph.compile.machine import blas, factors, library, memory, products, vectors
+from symgraph.compile.machine.vectors import INT, LONG
+from symgraph.ops.reference import cholesky_pullback
 
 RANDOM = np.random.default_rng(5)
 SIZES = [0, 1, 2, 5, 70]
@@ -207,6 +209,20 @@ def test_functions_of_matrices(name, dtype):
         slack = 1e-2 if name == "inv" and dtype == "float32" and 1 < n < 70 else 0
         got = call(name, expected, x)
         np.testing.assert_allclose(got, expected, rtol=TOLERANCE[dtype] + slack, atol=TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_the_pullback_of_cholesky_reads_lower_triangles_and_is_symmetric(dtype):
+    for n, batch in itertools.product([*SIZES, 63, 64, 65, 128, 200], [(), (2,)]):
+        x = well_conditioned(*batch, n, n, dtype="float64")
+        factor = np.linalg.cholesky(x @ np.swapaxes(x, -1, -2) / max(n, 1))
+        cotangent = normal(*batch, n, n, dtype="float64")
+        expected = cholesky_pullback(factor, cotangent)
+        upper = ~np.tri(n, dtype=bool)
+        hidden = np.where(upper, np.nan, cotangent).astype(dtype)
+        got = call("cholesky_pullback", expected.astype(dtype), factor.astype(dtype), hidden)
+        close(got, expected, dtype)
+        np.testing.assert_array_equal(got, np.swapaxes(got, -1, -2))
 
 
 def test_cholesky_reads_the_lower_triangle_only():
@@ -441,6 +457,8 @@ def test_a_forked_child_forgets_the_callers_of_its_parent():
         ("solve_triangular", (False, False), [(200, 200), (200, 700)]),
         ("solve", (False, False), [(200, 200), (200, 700)]),
         ("inv", (False,), [(330, 330)]),
+        ("cholesky", (False,), [(330, 330)]),
+        ("cholesky_pullback", (False, False), [(330, 330), (330, 330)]),
     ],
 )
 def test_results_are_the_same_for_any_number_of_threads(name, transposed, shapes, dtype):
@@ -459,10 +477,15 @@ def test_results_are_the_same_for_any_number_of_threads(name, transposed, shapes
         return of_threads
 
     operands = [well_conditioned(*s, dtype=dtype) if s[0] == s[1] else normal(*s, dtype=dtype) for s in shapes]
+    if name.startswith("cholesky"):
+        operands[0] = np.tril(operands[0])
+    if name == "cholesky":
+        operands[0] = operands[0] @ operands[0].T
     full = [o.T if flag else o for o, flag in zip(operands, transposed, strict=True)]
     expected = {
         "matmul": lambda x, y: x @ y, "solve": np.linalg.solve, "inv": np.linalg.inv,
         "solve_triangular": lambda a, b: np.linalg.solve(np.tril(a), b),
+        "cholesky": np.linalg.cholesky, "cholesky_pullback": cholesky_pullback,
     }[name](*full)  # fmt: skip
     results = [np.empty(expected.shape, dtype) for _ in range(3)]
     for threads, result in zip([1, 2, 5], results, strict=True):
@@ -470,3 +493,19 @@ def test_results_are_the_same_for_any_number_of_threads(name, transposed, shapes
     close(results[0], expected, dtype)
     for result in results[1:]:
         np.testing.assert_array_equal(result, results[0])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="huge pages are asked for on Linux only")
+@pytest.mark.parametrize("size", [1, 100_000, 2**20, 2**21 + 1, 5_000_000])
+def test_large_scratch_is_whole_huge_pages(size):
+    def write(builder, dtype, result, count):
+        address = memory.from_heap(builder, builder.load(count.data), lambda: None)
+        builder.call(vectors.intrinsic(builder.module, "memset", address.type, [address.type, INT, LONG]),
+                     [address, ir.Constant(INT, 1), builder.load(count.data)])  # fmt: skip
+        builder.store(builder.ptrtoint(address, LONG), result.data)
+        memory.to_heap(builder, address)
+
+    result = np.zeros(1, "int64")
+    compiled(write)(result, (np.array([size]),))
+    assert result[0] % 16 == 0
+    assert size < 2**20 or result[0] % 2**21 == 0

@@ -14,7 +14,7 @@ from symgraph.compile.loops import Affine, Axis, Buffer, Load, Name, Operand, St
 from symgraph.dims import Size, product
 
 _POLICY = "Floating point: sums may be reordered and a*b+c fused; NaN, infinities and signed zeros keep their meaning."
-_STACKED = {"cholesky", "inv", "solve", "solve_triangular"}
+_STACKED = {"cholesky", "cholesky_pullback", "inv", "solve", "solve_triangular"}
 _DETERMINANTS = {"det", "det_sign", "logabsdet"}
 _ALONG_AXIS = {"cumulative_sum", "exclusive_prod", "argmax", "argmin"}
 

@@ -157,6 +157,19 @@ def solve_triangular(a: Array, b: Array, lower: bool, transposed: bool) -> Array
 
 
 @jitable
+def cholesky_pullback(factor: Array, cotangent: Array) -> Array:
+    """Return the cotangents of the matrices that Cholesky factors are of."""
+    out = np.empty_like(factor)
+    for i in range(factor.shape[0]):
+        lower = np.tril(np.dot(np.ascontiguousarray(factor[i].T), np.tril(cotangent[i])))
+        symmetric = 0.5 * (lower + np.tril(lower, -1).T)
+        half = solve_triangular(factor[i : i + 1], symmetric.reshape((1, *symmetric.shape)), True, True)
+        turned = np.ascontiguousarray(half[0].T)
+        out[i] = solve_triangular(factor[i : i + 1], turned.reshape(half.shape), True, True)[0]
+    return out
+
+
+@jitable
 def inv(x: Array) -> Array:
     """Return the inverses."""
     out = np.empty_like(x)

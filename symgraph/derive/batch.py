@@ -185,8 +185,8 @@ def _index(node: Expr, args: Sequence[Expr], flags: Sequence[bool], size: Size) 
 
 def _linalg(node: Expr, args: Sequence[Expr], flags: Sequence[bool], size: Size) -> Any:
     """Leading axes are a batch already; a matrix that all members share is factorised once."""
-    if len(args) == 1:
-        return make(node.op, tuple(args), node.attrs)
+    if "columnwise" not in node.op.facts:
+        return make(node.op, tuple(_all_batched(args, flags, size)), node.attrs)
     is_vector = node.ndim == 1
     if flags[0]:
         matrices, right = _all_batched(args, flags, size)

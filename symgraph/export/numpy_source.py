@@ -414,6 +414,7 @@ _WRITERS: dict[str, Callable[[_NumpyPrinter, View, Expr, list[Piece]], Piece]] =
     "scatter_add": _scatter("scatter_add"),
     "scatter_set": _scatter("scatter_set"),
     "cholesky": _function("np.linalg.cholesky"),
+    "cholesky_pullback": _helper("cholesky_pullback"),
     "solve": _function("np.linalg.solve"),
     "solve_triangular": _helper("solve_triangular", "lower", "transposed"),
     "inv": _function("np.linalg.inv"),

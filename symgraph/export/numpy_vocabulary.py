@@ -40,6 +40,13 @@ HELPERS = {
     np.moveaxis(out, axes, range(len(axes)))[indices] = updates
     return out
 ''',
+    "cholesky_pullback": '''def _cholesky_pullback(factor, cotangent):
+    """Return the cotangent of the matrices that Cholesky factors are of."""
+    turned = np.swapaxes(factor, -1, -2)
+    lower = np.tril(turned @ np.tril(cotangent))
+    half = np.linalg.solve(turned, lower + np.swapaxes(np.tril(lower, -1), -1, -2))
+    return 0.5 * np.linalg.solve(turned, np.swapaxes(half, -1, -2))
+''',
     "solve_triangular": '''def _solve_triangular(a, b, lower, transposed):
     """Return the solution of a system whose matrix is one triangle of a."""
     triangle = np.tril(a) if lower else np.triu(a)

@@ -240,6 +240,12 @@ def _triangular(a: Any, b: Any, lower: bool, transposed: bool) -> Any:
     return (triangle.T if transposed else triangle).LUsolve(b)
 
 
+def _cholesky_pullback(factor: Any, cotangent: Any) -> Any:
+    lower = (factor.T * cotangent.lower_triangular(0)).lower_triangular(0)
+    half = factor.T.LUsolve(lower + lower.lower_triangular(-1).T)
+    return factor.T.LUsolve(half.T) / 2
+
+
 _OTHERS: dict[str, Callable[[Expr, Sequence[Cells], dict[str, Any]], Any]] = {
     "cumulative_sum": _scan(lambda row, i: sympy.Add(*row[: i + 1])),
     "exclusive_prod": _scan(lambda row, i: sympy.Mul(*row[:i], *row[i + 1 :])),
@@ -249,6 +255,7 @@ _OTHERS: dict[str, Callable[[Expr, Sequence[Cells], dict[str, Any]], Any]] = {
     "scatter_add": _indexed,
     "scatter_set": _indexed,
     "cholesky": _matrices(lambda a: a.cholesky(hermitian=False), 2),
+    "cholesky_pullback": _matrices(_cholesky_pullback, 2),
     "solve": _matrices(lambda a, b: a.LUsolve(b), 2),
     "solve_triangular": _matrices(_triangular, 2),
     "inv": _matrices(lambda a: a.inv(), 2),

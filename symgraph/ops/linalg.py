@@ -59,6 +59,13 @@ def _solve_type(name: str) -> Callable[..., ArrayType]:
     return type_rule
 
 
+def _pullback_type(factor: ArrayType, cotangent: ArrayType) -> ArrayType:
+    _check_square("cholesky_pullback", factor)
+    if factor.shape != cotangent.shape:
+        raise _unequal("cholesky_pullback", factor, cotangent)
+    return factor
+
+
 def _unequal(name: str, a: Any, b: Any) -> ShapeError:
     shown = f"{format_shape(a.shape)} and {format_shape(b.shape)}"
     return ShapeError(at_user_line(f"{name}: a matrix and right-hand sides of shapes {shown} do not fit"))
@@ -76,15 +83,16 @@ def _over_last_axes(g: Any) -> Any:
 
 
 def _cholesky_vjp(g: Any, out: Any, x: Any) -> list[Any]:
-    """½ L⁻ᵀ (P + Pᵀ) L⁻¹ with P the lower triangle of LᵀG, its diagonal halved: symmetric, as x is (Murray, eq. 10)."""
-    product = tril(matmul(matrix_transpose(out), g))
-    lower = where(_diagonal_mask(x), product * 0.5, product)
-    half = solve_triangular(out, lower + matrix_transpose(lower), transposed=True)
-    return [0.5 * matrix_transpose(solve_triangular(out, matrix_transpose(half), transposed=True))]
+    return [cholesky_pullback(out, g)]
 
 
-def _diagonal_mask(x: Any) -> Any:
-    return eye(x.shape[-1], dtype="bool")
+def _cholesky_pullback_vjp(g: Any, out: Any, factor: Any, cotangent: Any) -> list[Any]:
+    """With out = L⁻ᵀ sym(Φ(LᵀG)) L⁻¹ and M = L⁻¹ sym(g) L⁻ᵀ: G Φ(M)ᵀ - 2 out L M for L, and L Φ(M) for G."""
+    half = matrix_transpose(solve_triangular(factor, 0.5 * (g + matrix_transpose(g))))
+    lower = tril(solve_triangular(factor, half))
+    middle = where(eye(factor.shape[-1], dtype="bool"), lower * 0.5, lower)
+    by_factor = matmul(tril(cotangent), matrix_transpose(middle)) - 2.0 * matmul(out, half)
+    return [tril(by_factor), tril(matmul(factor, middle))]
 
 
 def _solve_vjp(g: Any, out: Any, a: Any, b: Any) -> list[Any]:
@@ -103,11 +111,13 @@ def _inv_vjp(g: Any, out: Any, x: Any) -> list[Any]:
     return [-matmul(matmul(turned, g), turned)]
 
 
-def _linalg(name: str, arity: int, type_rule: Any, numpy: Any, vjp: Any, torch: str, **facts: Any) -> Op:
+def _linalg(
+    name: str, arity: int, type_rule: Any, numpy: Any, vjp: Any, torch: str, *facts: str, **others: Any
+) -> Op:  # fmt: skip
     return register(
         Op(
-            name, Kind.LINALG, arity, type_rule, numpy, vjp=vjp, facts=frozenset({"smooth"}),
-            torch_name=torch, **facts,
+            name, Kind.LINALG, arity, type_rule, numpy, vjp=vjp, facts=frozenset({"smooth", *facts}),
+            torch_name=torch, **others,
         )
     )  # fmt: skip
 
@@ -116,13 +126,17 @@ _CHOLESKY = _linalg(
     "cholesky", 1, _matrix_type("cholesky"), "numpy.linalg:cholesky", _cholesky_vjp, "LinalgCholeskyEx",
     latex=r"\operatorname{{chol}}\left({0}\right)",
 )  # fmt: skip
+_CHOLESKY_PULLBACK = _linalg(
+    "cholesky_pullback", 2, _pullback_type, reference.cholesky_pullback, _cholesky_pullback_vjp,
+    "CholeskyPullback",
+)  # fmt: skip
 _SOLVE = _linalg(
-    "solve", 2, _solve_type("solve"), "numpy.linalg:solve", _solve_vjp, "LinalgSolveEx",
+    "solve", 2, _solve_type("solve"), "numpy.linalg:solve", _solve_vjp, "LinalgSolveEx", "columnwise",
     latex="{{{0}}}^{{-1}} {1}", precedence=13,
 )  # fmt: skip
 _SOLVE_TRIANGULAR = _linalg(
     "solve_triangular", 2, _solve_type("solve_triangular"), reference.solve_triangular, _solve_triangular_vjp,
-    "LinalgSolveTriangular", attributes=("lower", "transposed"),
+    "LinalgSolveTriangular", "columnwise", attributes=("lower", "transposed"),
 )  # fmt: skip
 _INV = _linalg(
     "inv", 1, _matrix_type("inv"), "numpy.linalg:inv", _inv_vjp, "LinalgInvEx", latex="{{{0}}}^{{-1}}", precedence=15,
@@ -167,6 +181,20 @@ def cholesky(x: Any) -> Any:
                [1., 1.]])
     """
     return _of_one_matrix(_CHOLESKY, x)
+
+
+def cholesky_pullback(factor: Any, cotangent: Any) -> Any:
+    """Return the cotangent of symmetric matrices, from that of their Cholesky factors, which it is linear in.
+
+    It is ½ L⁻ᵀ (P + Pᵀ) L⁻¹ with P the lower triangle of LᵀG, its diagonal halved (Murray, eq. 10). An operation of
+    its own can go through the factor backwards, block by block, with the work of an inverse from the factor, whatever
+    the cotangent is; the formula's product and systems take six times as much.
+
+    Args:
+        factor: Lower triangular matrices L, shape (..., n, n).
+        cotangent: G, of the same shape; only the lower triangle is read.
+    """
+    return apply(_CHOLESKY_PULLBACK, factor, cotangent)
 
 
 @public

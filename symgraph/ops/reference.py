@@ -102,6 +102,14 @@ def solve_triangular(a: Array, b: Array, lower: bool, transposed: bool) -> Any:
     return np.linalg.solve(np.swapaxes(masked, -1, -2) if transposed else masked, b)
 
 
+def cholesky_pullback(factor: Array, cotangent: Array) -> Any:
+    """Return the cotangent of the matrices that Cholesky factors are of."""
+    turned = np.swapaxes(factor, -1, -2)
+    lower = np.tril(turned @ np.tril(cotangent))
+    half = np.linalg.solve(turned, lower + np.swapaxes(np.tril(lower, -1), -1, -2))
+    return 0.5 * np.linalg.solve(turned, np.swapaxes(half, -1, -2))
+
+
 def det_sign(x: Array) -> Any:
     """Return the sign of the determinant."""
     return np.linalg.slogdet(x)[0]

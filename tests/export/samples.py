@@ -111,6 +111,10 @@ STRUCTURED: dict[str, tuple[list[Sequence[int]], Make]] = {
     "condition": ([_X], lambda x: sg.where((x > 1) & ~(x > 1.5), 1.0, 0.0)),
     "cast": ([_X], lambda x: (x * 3).astype("int64") // 2 + (x > 1).astype("int64")),
     "cholesky": ([(2, 2)], lambda x: sg.cholesky(x @ x.T + sg.eye(2))),
+    "cholesky_pullback": (
+        [(2, 2), (2, 2)],
+        lambda x, y: apply(REGISTRY["cholesky_pullback"], sg.tril(x) + 2 * sg.eye(2), y),
+    ),
     "solve": ([(2, 2), (2,)], lambda x, y: sg.solve(x + 2 * sg.eye(2), y)),
     "solve of batches": ([(2, 2, 2), (2, 2, 1)], lambda x, y: sg.solve(x + 2 * sg.eye(2), y)),
     "solve_triangular": ([(2, 2), (2, 1)], sg.solve_triangular),

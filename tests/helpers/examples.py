@@ -13,6 +13,7 @@ from symgraph.dims import dim, evaluate
 from symgraph.op import FUNCTIONS, REGISTRY
 from symgraph.ops import scatter
 from symgraph.ops.construct import apply
+from symgraph.ops.linalg import cholesky_pullback
 from symgraph.ops.reductions import exclusive_prod
 
 Array = np.ndarray[Any, Any]
@@ -73,6 +74,19 @@ def _gram(lib: Any, x: Any) -> Any:
 
 def _np_solve_triangular(a: Array, b: Array) -> Array:
     return np.linalg.solve(np.tril(a), b)
+
+
+def _np_cholesky_pullback(a: Array, g: Array) -> Array:
+    """Return the sum of ``g * dL`` for a change dx of each element, where dL = L Φ(L⁻¹ dx L⁻ᵀ) and Φ is half of it."""
+    factor, n = np.tril(a), len(a)
+    inverse, half = np.linalg.inv(factor), np.tri(n) - 0.5 * np.eye(n)
+    out = np.empty((n, n))
+    for i, j in np.ndindex(n, n):
+        dx = np.zeros((n, n))
+        dx[i, j] += 0.5
+        dx[j, i] += 0.5
+        out[i, j] = np.sum(np.tril(g) * (factor @ (half * (inverse @ dx @ inverse.T))))
+    return out
 
 
 def _updated(x: Array, index: Any, value: Any, add: bool = False) -> Array:
@@ -305,6 +319,12 @@ EXAMPLES: dict[str, Example] = {
     ),
     # Linear algebra
     "cholesky": Example([(2, "n")], lambda x: sg.cholesky(_gram(sg, x)), lambda x: np.linalg.cholesky(_gram(np, x))),
+    "cholesky_pullback": Example(
+        [("n", "n"), ("n", "n")],
+        lambda a, g: cholesky_pullback(sg.tril(a), g),
+        _np_cholesky_pullback,
+        values=_dominant,
+    ),
     "solve": Example([("n", "n"), ("n", 2)], lambda a, b: sg.solve(a, b), np.linalg.solve, 1, values=_dominant),
     "solve a vector": Example([("n", "n"), ("n",)], lambda a, b: sg.solve(a, b), np.linalg.solve, 1, values=_dominant),
     "solve_triangular": Example(

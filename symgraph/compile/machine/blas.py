@@ -33,7 +33,7 @@ PREFIX = "symgraph_blas_"
 """What every symbol registered here begins with."""
 
 _FUNCTIONS = {
-    "cython_blas": ("gemm", "gemv", "swap", "syrk", "trsm", "trsv"),
+    "cython_blas": ("gemm", "gemv", "swap", "syrk", "trsv"),
     "cython_lapack": ("potrf", "getrf"),
 }
 _STATE = f"{PREFIX}state"

@@ -1,8 +1,7 @@
 """Linear algebra by LAPACK: functions of stacks of square matrices, each of which returns a status.
 
-A lower triangle kept by rows is an upper one kept by columns, so `cholesky` and `solve_triangular` work in place in
-the result. The others factorize a copy of the matrix, kept by columns as NumPy has it: the same pivots, and the same
-matrices found singular. As in NumPy, NaN is a number like any other, and no error.
+A matrix is factorized in a copy, kept by columns as NumPy has it: the same pivots, and the same matrices are singular.
+As in NumPy, NaN is a number like any other, and no error.
 """
 
 from __future__ import annotations
@@ -29,12 +28,12 @@ from symgraph.compile.machine.language import (
 )
 from symgraph.compile.machine.products import transpose
 from symgraph.compile.machine.sharing import piece, pieces_along, share
-from symgraph.compile.machine.vectors import BIT, BYTE, INT, LONG, DType, intrinsic
+from symgraph.compile.machine.substitution import divide_columns
+from symgraph.compile.machine.vectors import BIT, BYTE, INT, LONG, DType, intrinsic, long
 
 NOT_POSITIVE, SINGULAR, NO_MEMORY, TOO_MANY = -1, -2, -3, -4
 _GREATEST = 2**31 - 1  # LAPACK counts in C's integers
 _FINE = ir.Constant(INT, 0)
-_TURN = ir.Constant(BYTE, ord("N") ^ ord("T"))
 
 
 def _letter(dtype: DType) -> str:
@@ -43,27 +42,6 @@ def _letter(dtype: DType) -> str:
 
 def _name(operation: str, dtype: DType, of_vectors: bool, shared: bool) -> str:
     return f"symgraph.{operation}{'_vector' * of_vectors}{'_shared' * shared}.{dtype.name}"
-
-
-def cholesky(module: Any, dtype: DType) -> Any:
-    """Return the function ``(result, x, batch, n) -> status``."""
-
-    def write(builder: Any, result: Array, x: Array, batch: Number, n: Number) -> None:
-        info = _slot(builder)
-        with builder.if_then(n.equals(0)):
-            builder.ret(_FINE)
-        with counted(builder, batch) as i:
-            source, target = x + i.index * (n * n), result + i.index * (n * n)
-            with counted(builder, n) as row:
-                place, kept = row.index * n, row.index + 1
-                copy(source + place, target + place, kept)
-                fill_with_zeros(target + (place + kept), n - kept)
-            blas.call(builder, _letter(dtype) + "potrf", ["U", n, target, n, info])
-            with builder.if_then(_failed(builder, info), likely=False):
-                builder.ret(ir.Constant(INT, NOT_POSITIVE))
-        builder.ret(_FINE)
-
-    return function(module, f"symgraph.cholesky.{dtype.name}", INT, [dtype, dtype, LONG, LONG], write, attributes=SHORT)
 
 
 def solve_triangular(module: Any, dtype: DType, of_vectors: bool, shared: bool) -> Any:
@@ -77,13 +55,12 @@ def solve_triangular(module: Any, dtype: DType, of_vectors: bool, shared: bool) 
         with builder.if_then(size.equals(0)):
             builder.ret(_FINE)
         _check(builder, columns)
-        triangle = _either(builder, lower, "UL")
-        flag = _either(builder, transposed, "TN")
+        backward = builder.not_(builder.xor(lower, transposed))
         copy(b, result, batch * size)
         with counted(builder, batch) as i:
             matrix, sides = a + i.index * (n * n), result + i.index * size
-            how = (triangle, flag, "N")
-            _divide(builder, dtype, how, n, matrix, sides, columns, of_vectors, threads if shared else None)
+            workers = threads if shared else None
+            _divide(builder, dtype, n, matrix, transposed, backward, False, sides, columns, of_vectors, workers)
         builder.ret(_FINE)
 
     kinds = [dtype, dtype, dtype, LONG, LONG, LONG, LONG, BIT, BIT]
@@ -225,30 +202,31 @@ def _failed(builder: Any, info: Any) -> Any:
     return builder.icmp_signed("!=", builder.load(info), _FINE)
 
 
+def _chosen(builder: Any, condition: Any, yes: Number, no: Number) -> Number:
+    return Number(builder, builder.select(condition, yes.value, no.value))
+
+
 def _either(builder: Any, condition: Any, letters: str) -> Any:
     return builder.select(condition, *(ir.Constant(BYTE, ord(letter)) for letter in letters))
 
 
 def _divide(
-    builder: Any, dtype: DType, how: tuple[Any, Any, Any], n: Number, matrix: Array, sides: Array, columns: Number,
-    of_vectors: bool, threads: Number | None,
+    builder: Any, dtype: DType, n: Number, matrix: Array, transposed: Any, backward: Any, unit: bool, sides: Array,
+    columns: Number, of_vectors: bool, threads: Number | None,
 ) -> None:  # fmt: skip
-    """Solve a triangular system; `how` says which triangle, whether transposed, and whether its diagonal is 1.
-
-    What is triangular is the matrix as BLAS sees it, by columns, and the sides stand on its left, as rows; a vector
-    stands on its right.
-    """
-    triangle, flag, unit = how
+    """Solve a system with one triangle, or its transpose: the lower one or, backward, the upper one."""
+    near = Number(builder, long(1))
+    strides = _chosen(builder, transposed, near, n), _chosen(builder, transposed, n, near)
     if of_vectors:
-        turned = {"N": "T", "T": "N"}.get(flag) if isinstance(flag, str) else builder.xor(flag, _TURN)
-        blas.call(builder, _letter(dtype) + "trsv", [triangle, turned, unit, n, matrix, n, sides, 1])
+        # By columns BLAS sees the transpose of what lies in rows, and its other triangle.
+        triangle = _either(builder, builder.xor(transposed, backward), "LU")
+        flags = [triangle, _either(builder, transposed, "NT"), "U" if unit else "N"]
+        blas.call(builder, _letter(dtype) + "trsv", [*flags, n, matrix, n, sides, 1])
     elif threads is None:
-        arguments = ["R", triangle, flag, unit, columns, n, one(dtype), matrix, n, sides, columns]
-        blas.call(builder, _letter(dtype) + "trsm", arguments)
+        divide_columns(builder, dtype, n, matrix, strides, backward, unit, sides, columns, columns)
     else:
-        flags = [ir.Constant(BYTE, ord(letter)) if isinstance(letter, str) else letter for letter in how]
         pieces = pieces_along(builder, columns, [n, n, columns], dtype)
-        arguments = [*flags, n, matrix, sides, columns]
+        arguments = [n, matrix, *strides, backward, unit, sides, columns]
         share(builder, _columns(builder.module, dtype), arguments, pieces, threads.value)
 
 
@@ -256,15 +234,14 @@ def _columns(module: Any, dtype: DType) -> Any:
     """Return the function that solves a triangular system for some of the columns."""
 
     def write(
-        builder: Any, triangle: Any, flag: Any, unit: Any, n: Number, matrix: Array, sides: Array, columns: Number,
-        pieces: Number, number: Number,
+        builder: Any, n: Number, matrix: Array, down: Number, right: Number, backward: Any, unit: Any, sides: Array,
+        columns: Number, pieces: Number, number: Number,
     ) -> None:  # fmt: skip
         start, count = piece(columns, pieces, number)
-        arguments = ["R", triangle, flag, unit, count, n, one(dtype), matrix, n, sides + start, columns]
-        blas.call(builder, _letter(dtype) + "trsm", arguments)
+        divide_columns(builder, dtype, n, matrix, (down, right), backward, unit, sides + start, columns, count)
         builder.ret_void()
 
-    kinds = [BYTE, BYTE, BYTE, LONG, dtype, dtype, LONG, LONG, LONG]
+    kinds = [LONG, dtype, LONG, LONG, BIT, BIT, dtype, LONG, LONG, LONG]
     return function(module, f"symgraph.divide.{dtype.name}", ir.VoidType(), kinds, write, attributes=SHORT)
 
 
@@ -279,8 +256,9 @@ def _divide_by_factors(
             with builder.if_then(builder.not_(row.index.equals(other))):
                 rows = sides + row.index * columns, sides + other * columns
                 blas.call(builder, _letter(dtype) + "swap", [columns, rows[0], 1, rows[1], 1])
-        for how in (("L", "T", "U"), ("U", "T", "N")):
-            _divide(builder, dtype, how, n, factors, sides, columns, of_vectors, threads)
+        yes, no = ir.Constant(BIT, 1), ir.Constant(BIT, 0)
+        for backward, unit in ((no, True), (yes, False)):
+            _divide(builder, dtype, n, factors, yes, backward, unit, sides, columns, of_vectors, threads)
 
 
 def _pivot(builder: Any, pivots: Array, row: Number) -> Number:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,9 +16,11 @@ from llvmlite import ir
 
 from symgraph.compile.kernels.instructions import WIDEST, llvm_type
 from symgraph.compile.machine import vectors
-from symgraph.compile.machine.vectors import BYTE, LONG, DType, element_type, intrinsic, long
+from symgraph.compile.machine.vectors import BYTE, INT, LONG, DType, element_type, intrinsic, long
 
 _ON_STACK = 256
+_HUGE = 2**21  # the bytes of a huge page; whole ones are taken from half of one on
+_USE_HUGE_PAGES = 14  # MADV_HUGEPAGE of Linux
 
 SHORT = ("noinline", "optsize")
 """What LLVM is told of functions that leave most of the work to others or to vectors: they compile in half the time."""
@@ -187,11 +190,12 @@ def function(
 
 def invoke(builder: Any, called: Any, *arguments: Any) -> Any:
     """Call a function with numbers, arrays, Python's truth values and integers, or LLVM's values."""
-    values = [_argument(argument, kind.type) for argument, kind in zip(arguments, called.args, strict=True)]
+    values = [as_value(argument, kind.type) for argument, kind in zip(arguments, called.args, strict=True)]
     return builder.call(called, values)
 
 
-def _argument(argument: Any, kind: Any) -> Any:
+def as_value(argument: Any, kind: Any) -> Any:
+    """Return LLVM's value of a number, an array, one of Python's truth values or integers, or LLVM's value itself."""
     if isinstance(argument, Number):
         return argument.value
     if isinstance(argument, Array):
@@ -240,7 +244,7 @@ def workspace(builder: Any, dtype: DType, count: Number) -> Iterator[tuple[Array
     few = builder.icmp_signed("<=", count.value, long(_ON_STACK))
     before = builder.basic_block
     with builder.if_then(builder.not_(few)):
-        taken = builder.call(intrinsic(builder.module, "malloc", BYTE.as_pointer(), [LONG]), [bytes_])
+        taken = builder.call(allocator(builder.module), [bytes_])
         heap = builder.bitcast(taken, kind.as_pointer())
         inside = builder.basic_block
     pointer = builder.phi(kind.as_pointer())
@@ -250,3 +254,30 @@ def workspace(builder: Any, dtype: DType, count: Number) -> Iterator[tuple[Array
     with builder.if_then(builder.not_(few)):
         address = builder.bitcast(pointer, BYTE.as_pointer())
         builder.call(intrinsic(builder.module, "free", ir.VoidType(), [BYTE.as_pointer()]), [address])
+
+
+def allocator(module: Any) -> Any:
+    """Return the function of a number of bytes that allocates them, on Linux on huge pages where they are many.
+
+    New memory costs a fault for each page that is written to, which takes as long as computing what is written. The C
+    library gives large blocks back to the system, so this is paid at every call.
+    """
+    address = BYTE.as_pointer()
+    malloc = intrinsic(module, "malloc", address, [LONG])
+
+    def write(builder: Any, count: Number) -> None:
+        with builder.if_then(count < _HUGE // 2, likely=True):
+            builder.ret(builder.call(malloc, [count.value]))
+        place = builder.alloca(address)
+        whole = (count + (_HUGE - 1)) // _HUGE * _HUGE
+        aligned = intrinsic(module, "posix_memalign", INT, [place.type, LONG, LONG])
+        failed = builder.call(aligned, [place, long(_HUGE), whole.value])
+        with builder.if_then(builder.icmp_signed("!=", failed, ir.Constant(INT, 0)), likely=False):
+            builder.ret(ir.Constant(address, None))
+        advise = intrinsic(module, "madvise", INT, [address, LONG, INT])
+        builder.call(advise, [builder.load(place), whole.value, ir.Constant(INT, _USE_HUGE_PAGES)])
+        builder.ret(builder.load(place))
+
+    if sys.platform != "linux":
+        return malloc
+    return function(module, "symgraph.take", address, [LONG], write, attributes=SHORT)

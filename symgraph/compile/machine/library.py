@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
-from symgraph.compile.machine import factors, scans
+from symgraph.compile.machine import factors, positive, scans
 from symgraph.compile.machine.language import invoke
 from symgraph.compile.machine.memory import times
 from symgraph.compile.machine.products import gemm, multiply_stacks, syrk
@@ -31,8 +31,9 @@ ERRORS: dict[int, tuple[type[Exception], str]] = {
 }
 """The exception and its message for each status."""
 
-_OF_MATRICES = {
-    "cholesky": factors.cholesky, "det": factors.det, "det_sign": factors.det_sign, "logabsdet": factors.logabsdet,
+_NUMBERS_OF_MATRICES = {"det": factors.det, "det_sign": factors.det_sign, "logabsdet": factors.logabsdet}
+_MATRICES_OF_MATRICES = {
+    "cholesky": positive.cholesky, "cholesky_pullback": positive.cholesky_pullback, "inv": factors.inv,
 }  # fmt: skip
 _OF_SYSTEMS = {"solve": factors.solve, "solve_triangular": factors.solve_triangular}
 _SCANS = {"cumulative_sum": scans.cumulative_sum, "exclusive_prod": scans.exclusive_prod}
@@ -60,8 +61,8 @@ def emit_call(
 
     Args:
         builder: Where to write it.
-        name: The operation: matmul, cholesky, solve, solve_triangular, inv, det, det_sign, logabsdet,
-            cumulative_sum, exclusive_prod, argmax or argmin.
+        name: The operation: matmul, cholesky, cholesky_pullback, solve, solve_triangular, inv, det, det_sign,
+            logabsdet, cumulative_sum, exclusive_prod, argmax or argmin.
         dtype: The type of the operands' elements, which is that of the result's for all but argmax and argmin.
         result: The first element of the result, which shares no memory with an operand.
         result_shape: Its sizes, 64-bit integers of LLVM.
@@ -91,10 +92,10 @@ def emit_call(
     batch, n = _product(builder, shape[:-2]), shape[-1]
     shared = threads is not None
     threads = threads if shared else long(1)
-    if name == "inv":
-        return invoke(builder, factors.inv(module, dtype, shared), result, x, batch, n, threads)
-    if name in _OF_MATRICES:
-        return invoke(builder, _OF_MATRICES[name](module, dtype), result, x, batch, n)
+    if name in _MATRICES_OF_MATRICES:
+        return invoke(builder, _MATRICES_OF_MATRICES[name](module, dtype, shared), result, *operands, batch, n, threads)
+    if name in _NUMBERS_OF_MATRICES:
+        return invoke(builder, _NUMBERS_OF_MATRICES[name](module, dtype), result, x, batch, n)
     if name in _OF_SYSTEMS:
         columns = shapes[1][-1] if len(shapes[1]) > 1 else long(1)
         called = _OF_SYSTEMS[name](module, dtype, _is_one(columns), shared)

@@ -10,7 +10,7 @@ from typing import Any
 from llvmlite import ir
 
 from symgraph.compile.loops import Buffer
-from symgraph.compile.machine.language import Number, counted
+from symgraph.compile.machine.language import Number, allocator, counted
 from symgraph.compile.machine.vectors import BYTE, INT, LONG, element_type, intrinsic, long, splat, width_of
 from symgraph.dims import Dim, Quotient, Size
 
@@ -143,7 +143,7 @@ def from_heap(builder: Any, count: Any, failed: Callable[[], None]) -> Any:
         count: How many.
         failed: Writes what happens where there is no memory, up to the return of the function.
     """
-    address = builder.call(intrinsic(builder.module, "malloc", BYTE.as_pointer(), [LONG]), [count])
+    address = builder.call(allocator(builder.module), [count])
     nothing = ir.Constant(BYTE.as_pointer(), None)
     with builder.if_then(builder.icmp_unsigned("==", address, nothing), likely=False):
         failed()

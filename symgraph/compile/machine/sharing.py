@@ -6,13 +6,14 @@ loses a tenth, one of 64 a fifth. That there are 2, 4, 8 or 16 of them suits the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from llvmlite import ir
 
-from symgraph.compile.machine.language import Number, invoke
-from symgraph.compile.machine.threads import POINTER, TASK, launch
+from symgraph.compile.machine.language import Number, as_value, counted, invoke
+from symgraph.compile.machine.threads import MOST_CHUNKS, POINTER, TASK, launch
 from symgraph.compile.machine.vectors import BIT, INT, LONG, DType, intrinsic, long
 
 _WORTH_SHARING = 8e6  # multiplications of float64, or twice as many of float32: 0.3 ms, of which starting takes 0.06
@@ -52,28 +53,114 @@ def share(builder: Any, part: Any, arguments: Sequence[Any], pieces: Number, thr
         pieces: How many there are.
         threads: How many threads may work, this one included.
     """
-    kind = ir.LiteralStructType([argument.type for argument in part.args[:-1]])
+    frame = _frame(builder, [*arguments, pieces], [argument.type for argument in part.args[:-1]])
+    launch(builder, _task(builder.module, part, frame.type), builder.bitcast(frame, POINTER), pieces.value, threads)
+
+
+def share_in_phases(
+    builder: Any,
+    part: Any,
+    arguments: Sequence[Any],
+    phases: Number,
+    pieces: Number,
+    workers: Number,
+    threads: Any,
+) -> None:
+    """Call a function once for each piece of each phase, on up to so many threads.
+
+    A phase begins when all pieces of those before it are done. Threads take the pieces in their order, so one that
+    waits does so for others at work, however few they are.
+
+    Args:
+        builder: Where to write it.
+        part: Takes the arguments, the number of the phase, and the number of the piece.
+        arguments: Numbers, arrays, Python's truth values, or LLVM's values.
+        phases: How many there are.
+        pieces: How many each has.
+        workers: How many threads are worth it.
+        threads: How many threads may work, this one included; this one alone where None.
+    """
+    if threads is None:
+        with counted(builder, phases) as phase, counted(builder, pieces) as number:
+            invoke(builder, part, *arguments, phase.index, number.index)
+        return
+    with builder.goto_entry_block():
+        taken, done = builder.alloca(LONG), builder.alloca(LONG)
+    for count in (taken, done):
+        builder.store(long(0), count)
+    kinds = [*(argument.type for argument in part.args[:-2]), LONG, LONG, taken.type, done.type]
+    frame = _frame(builder, [*arguments, phases, pieces, taken, done], kinds)
+    task = _task_of_phases(builder.module, part, frame.type)
+    workers = pieces.at_most(workers).at_most(MOST_CHUNKS)
+    launch(builder, task, builder.bitcast(frame, POINTER), workers.value, threads)
+
+
+def _frame(builder: Any, arguments: Sequence[Any], kinds: Sequence[Any]) -> Any:
+    """Return the address of a structure of arguments."""
+    kind = ir.LiteralStructType(kinds)
     with builder.goto_entry_block():
         frame = builder.alloca(kind)
     collected: Any = ir.Constant(kind, ir.Undefined)
-    for i, (argument, parameter) in enumerate(zip([*arguments, pieces], part.args, strict=False)):
-        value = argument.value if isinstance(argument, Number) else getattr(argument, "pointer", argument)
-        value = ir.Constant(parameter.type, int(value)) if isinstance(value, bool) else value
-        collected = builder.insert_value(collected, value, i)
+    for i, (argument, element) in enumerate(zip(arguments, kinds, strict=True)):
+        collected = builder.insert_value(collected, as_value(argument, element), i)
     builder.store(collected, frame)
-    launch(builder, _task(builder.module, part, kind), builder.bitcast(frame, POINTER), pieces.value, threads)
+    return frame
 
 
-def _task(module: Any, part: Any, kind: Any) -> Any:
+def _task(module: Any, part: Any, frame: Any) -> Any:
+    def write(builder: Any, arguments: list[Any], number: Any) -> None:
+        invoke(builder, part, *arguments, number)
+
+    return _unpacking(module, part, frame, write)
+
+
+def _task_of_phases(module: Any, part: Any, frame: Any) -> Any:
+    """Return the task of one thread: to take pieces as long as there are any."""
+
+    def write(builder: Any, values: list[Any], number: Any) -> None:
+        *arguments, phases, pieces, taken, done = values
+        total = builder.mul(phases, pieces)
+        again, work, end = (builder.append_basic_block(name) for name in ("again", "work", "end"))
+        builder.branch(again)
+        builder.position_at_end(again)
+        mine = builder.atomic_rmw("add", taken, long(1), "monotonic")
+        builder.cbranch(builder.icmp_signed("<", mine, total), work, end)
+        builder.position_at_end(work)
+        phase, piece = builder.udiv(mine, pieces), builder.urem(mine, pieces)
+        _wait_for(builder, done, builder.mul(phase, pieces))
+        invoke(builder, part, *arguments, phase, piece)
+        builder.atomic_rmw("add", done, long(1), "release")
+        builder.branch(again)
+        builder.position_at_end(end)
+
+    return _unpacking(module, part, frame, write)
+
+
+def _wait_for(builder: Any, done: Any, count: Any) -> None:
+    """Wait until so many pieces are done, and leave the processor to other threads meanwhile."""
+    check, wait, end = (builder.append_basic_block(name) for name in ("check", "wait", "go"))
+    builder.branch(check)
+    builder.position_at_end(check)
+    missing = builder.icmp_signed("<", builder.load_atomic(done, "acquire", 8), count)
+    builder.cbranch(missing, wait, end)
+    builder.position_at_end(wait)
+    if sys.platform != "win32":  # which has no threads here
+        builder.call(intrinsic(builder.module, "sched_yield", INT, []), [])
+    builder.branch(check)
+    builder.position_at_end(end)
+
+
+def _unpacking(module: Any, part: Any, frame: Any, write: Callable[[Any, list[Any], Any], None]) -> Any:
+    """Return the task that calls a function with what is in a frame, and the number of the piece."""
     name = f"{part.name}.task"
     if name in module.globals:
         return module.globals[name]
     task = ir.Function(module, TASK, name)
     task.linkage = "internal"
     builder = ir.IRBuilder(task.append_basic_block())
-    frame, number = task.args
-    collected = builder.bitcast(frame, kind.as_pointer())
-    places = [builder.gep(collected, [ir.Constant(INT, 0), ir.Constant(INT, i)]) for i in range(len(kind.elements))]
-    invoke(builder, part, *[builder.load(place) for place in places], number)
+    collected = builder.bitcast(task.args[0], frame)
+    count = len(frame.pointee.elements)
+    places = [builder.gep(collected, [ir.Constant(INT, 0), ir.Constant(INT, i)]) for i in range(count)]
+    write(builder, [builder.load(place) for place in places], task.args[1])
     builder.ret_void()
     return task
