@@ -30,7 +30,7 @@ from symgraph.compile.loops import (
 )  # fmt: skip
 from symgraph.compile.overlap import overlap
 from symgraph.compile.show import show
-from tests.helpers.engines import assert_same, emitted, interpreted, program
+from tests.helpers.engines import assert_same, compiled, emitted, interpreted, program
 
 
 def lets(made: Program) -> list[Let]:
@@ -213,3 +213,46 @@ def test_what_is_computed_again_within_what_is_computed_again_comes_first() -> N
     (gradient,) = sg.gradients(value, [x])
     outputs = [value, gradient, *sg.gradients(sg.sum(gradient**2), [x])]
     check(outputs, {x: np.linspace(0.5, 1.5, 6).reshape(3, 2)})
+
+
+@pytest.mark.parametrize("keepdims", [True, False])
+@pytest.mark.parametrize("axis", [0, 1, (0, 1), 2])
+def test_a_softmax_takes_the_exponentials_that_its_logsumexp_adds_up(axis: Any, keepdims: bool) -> None:
+    with sg.Graph():
+        x = sg.placeholder("x", ("n", "m", "k"))
+    normaliser = sg.logsumexp(x, axis=axis, keepdims=keepdims)
+    missing = () if keepdims else axis if isinstance(axis, tuple) else (axis,)
+    softmax = sg.exp(x - (sg.expand_dims(normaliser, missing) if missing else normaliser))
+    exponentials = [s for s in lets(program([x], [normaliser, softmax])) if s.operation == "exp"]
+    assert len(exponentials) == 1
+    feed = {x: np.random.default_rng(0).normal(size=(4, 3, 5)) * 20}
+    check([normaliser, softmax, sg.grad(sg.sum(softmax**2), x)], feed)
+
+
+def test_a_softmax_of_large_numbers_is_as_accurate_as_of_small_ones() -> None:
+    """As exp(x - logsumexp(x)) it would have the rounding error of the logarithm, here 1e-12, in every element."""
+    with sg.Graph():
+        x = sg.placeholder("x", ("k",))
+    gradient = sg.grad(sg.logsumexp(x), x)
+    small = np.arange(-8.0, 8.0)
+    near, far = (compiled([gradient], {x: small + shift})[0] for shift in (0.0, 4096.0))
+    np.testing.assert_allclose(far, near, rtol=1e-15)
+
+
+def test_a_softmax_of_what_is_not_finite() -> None:
+    with sg.Graph():
+        x = sg.placeholder("x", ("n", "k"))
+    gradient = sg.grad(sg.sum(sg.logsumexp(x, axis=1)), x)
+    inf = np.inf
+    rows = [[1, -inf, 2], [-inf, -inf, -inf], [1, inf, 2], [inf, inf, 0], [np.nan, 1, 2], [-inf, inf, 0]]
+    check([gradient], {x: np.array(rows)})
+    feed = {x: np.array(rows)}
+    np.testing.assert_allclose(compiled([gradient], feed)[0], interpreted([gradient], feed)[0], rtol=1e-15)
+
+
+def test_an_exponential_of_another_difference_stays() -> None:
+    with sg.Graph():
+        x, y = sg.placeholder("x", ("n", "n")), sg.placeholder("y", ("n", "n"))
+    others = [sg.exp(x - sg.logsumexp(y, axis=1, keepdims=True)), sg.exp(x - sg.logsumexp(x, axis=1)[None, :])]
+    feed = {x: np.random.default_rng(0).normal(size=(4, 4)), y: np.random.default_rng(1).normal(size=(4, 4))}
+    check([*others, sg.exp(sg.logsumexp(x) - x)], feed)

@@ -29,6 +29,7 @@ from symgraph.compile.loops import (
     Statement,
     Store,
     buffers_of,
+    mentioned,
     parts,
     walk,
     written,
@@ -83,10 +84,11 @@ class _Finder:
     def __init__(self, program: Program, statements: Sequence[Statement]) -> None:
         self.statements = statements
         self.results = {r for r in program.results if isinstance(r, Buffer)}
-        self.lets: dict[str, Let] = {}
+        self.lets = {s.name: s for s in statements if isinstance(s, Let)}
+        self.users: dict[str, list[Statement]] = {}
         for statement in statements:
-            if isinstance(statement, Let):
-                self.lets[statement.name] = statement
+            for name in dict.fromkeys(mentioned(statement)):
+                self.users.setdefault(name, []).append(statement)
 
     def stored(self, buffer: Buffer) -> Band:
         """Return where a buffer's matrices may have elements that are not zero."""
@@ -124,12 +126,10 @@ class _Finder:
         pending, seen, found = [let.name], {let.name}, list[_Condition | None]()
         while pending:
             name = pending.pop()
-            for statement in self.statements:
-                if isinstance(statement, Loop) or not _mentions(statement, name):
-                    continue
+            for statement in self.users.get(name, ()):
                 match statement:
-                    case Let(operation="where", operands=(condition, *branches)) if not _mentions(condition, name):
-                        found += [self._condition(condition, k == 0) for k in (0, 1) if _mentions(branches[k], name)]
+                    case Let(operation="where", operands=(condition, *branches)) if name not in mentioned(condition):
+                        found += [self._condition(condition, k == 0) for k in (0, 1) if name in mentioned(branches[k])]
                     case Let(name=user):
                         if user not in seen:
                             seen.add(user)
@@ -186,7 +186,3 @@ def _joined(bands: Iterable[Band]) -> Band:
         None if not lows or None in lows else min(lows),  # type: ignore[type-var]
         None if not highs or None in highs else max(highs),  # type: ignore[type-var]
     )
-
-
-def _mentions(value: Any, name: str) -> bool:
-    return any(isinstance(part, Name) and part.name == name for part in parts(value))

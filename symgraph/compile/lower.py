@@ -15,7 +15,7 @@ from symgraph.expr import Expr, constant, constant_value, make, rebuild, scalar_
 from symgraph.op import REGISTRY, Kind
 from symgraph.ops.construct import apply, cast
 from symgraph.ops.contraction import matmul, parse_subscripts
-from symgraph.ops.elementwise import exp, isfinite, log, multiply, sqrt, square, where
+from symgraph.ops.elementwise import exp, isfinite, log, multiply, reciprocal, sqrt, square, where
 from symgraph.ops.movement import broadcast_to, expand_dims, permute_dims, reshape, squeeze
 from symgraph.ops.reductions import sum as total
 
@@ -41,6 +41,8 @@ def lower(outputs: Sequence[Expr], leaves: Iterable[Expr]) -> list[Expr]:
         if "expand" in node.op.custom:
             inner = node.op.custom["expand"](*args)
             lowered[node] = lower([inner], [*given, *args])[0]
+        elif (softmax := _softmax(node)) is not None and softmax[1] not in given:
+            lowered[node] = _normalised(lowered[softmax[0]], softmax[1].attrs[0])
         elif rule is not None:
             lowered[node] = rule(*args, *node.attrs)
         else:
@@ -150,11 +152,40 @@ def _mean(x: Expr, axes: tuple[int, ...], keepdims: bool) -> Expr:
 
 
 def _logsumexp(x: Expr, axes: tuple[int, ...], keepdims: bool) -> Expr:
-    top = apply(REGISTRY["max"], x, attrs=(axes, True))
-    shift = where(isfinite(top), top, 0)
-    result = log(total(exp(x - shift), axes, True)) + shift
+    shift, powers = _powers(x, axes)
+    result = log(total(powers, axes, True)) + shift
     lowered: Expr = result if keepdims else squeeze(result, axes)
     return lowered
+
+
+def _powers(x: Expr, axes: tuple[int, ...]) -> tuple[Expr, Expr]:
+    """Return the greatest elements along axes, 0 where that is not finite, and ``exp(x - greatest)``."""
+    top = apply(REGISTRY["max"], x, attrs=(axes, True))
+    shift: Expr = where(isfinite(top), top, 0)
+    return shift, exp(x - shift)
+
+
+def _softmax(node: Expr) -> tuple[Expr, Expr] | None:
+    """Return x and its logsumexp where a node is ``exp(x - logsumexp(x))``, as in the derivative of logsumexp."""
+    if node.op.name != "exp" or node.args[0].op.name != "subtract":
+        return None
+    x, normaliser = node.args[0].args
+    added = None
+    if normaliser.op.name == "expand_dims":
+        added, normaliser = normaliser.attrs[0], normaliser.args[0]
+    if normaliser.op.name != "logsumexp" or normaliser.args[0] is not x:
+        return None
+    axes, keepdims = normaliser.attrs
+    leading = tuple(range(len(axes)))
+    aligned = added is None if keepdims else (leading if added is None else added) == tuple(sorted(axes))
+    return (x, normaliser) if aligned else None
+
+
+def _normalised(x: Expr, axes: tuple[int, ...]) -> Expr:
+    """Return the softmax of x, with the exponentials that its logsumexp adds up."""
+    powers = _powers(x, axes)[1]
+    result: Expr = powers * reciprocal(total(powers, axes, True))
+    return result
 
 
 def _vector_norm(x: Expr, axes: tuple[int, ...], keepdims: bool) -> Expr:
