@@ -39,8 +39,8 @@ class _Part:
     """An outermost statement, with the names and buffers that it touches and writes, and whether it may fail."""
 
     statement: Statement
-    touched: set[str | Buffer]
-    written: set[str | Buffer]
+    touched: frozenset[str | Buffer]
+    written: frozenset[str | Buffer]
     may_fail: bool
 
 
@@ -83,8 +83,8 @@ class _Placement:
         for part in order:
             if result in part.touched:
                 part.statement = substituted(part.statement, {result: argument})
-                part.touched.add(argument)
-        writers[0].written.add(argument)
+                part.touched |= {argument}
+        writers[0].written |= {argument}
 
     def _order(self, writer: _Part, argument: Buffer) -> list[_Part] | None:
         """Return the parts with the writer behind all that may fail or reads the argument; None if it has to stay.
@@ -92,7 +92,7 @@ class _Placement:
         What depends on the writer goes with it; scratch that is freed later then takes no more than is saved.
         """
         at = stop = self._parts.index(writer)
-        late, touched, written = {writer}, set(writer.touched), set(writer.written)
+        late, touched, written = {writer}, writer.touched, writer.written
         for place, part in enumerate(self._parts[at + 1 :], at + 1):
             is_obstacle = part.may_fail or argument in part.touched
             if part.written.isdisjoint(touched) and part.touched.isdisjoint(written):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
+from operator import is_
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -581,12 +582,16 @@ def parts(value: Any) -> list[Any]:
         if kind is tuple:
             stack.extend(part)
             continue
-        if kind not in _FIELDS:
-            _FIELDS[kind] = tuple(f.name for f in fields(kind)) if is_dataclass(kind) else ()
         if kind not in _PLAIN:
             found.append(part)
-            stack.extend([getattr(part, name) for name in _FIELDS[kind]])
+            stack.extend([getattr(part, name) for name in _fields_of(kind)])
     return found
+
+
+def _fields_of(kind: type) -> tuple[str, ...]:
+    if kind not in _FIELDS:
+        _FIELDS[kind] = tuple(f.name for f in fields(kind)) if is_dataclass(kind) else ()
+    return _FIELDS[kind]
 
 
 _FIELDS: dict[type, tuple[str, ...]] = {}
@@ -594,17 +599,20 @@ _PLAIN = frozenset({str, int, bool, float, type(None)})
 
 
 def substituted(value: Any, change: Mapping[object, Any]) -> Any:
-    """Return a statement with axes, buffers and names changed."""
-    if isinstance(value, Axis | Buffer):
+    """Return a statement with axes, buffers and names changed; the same one where nothing is."""
+    kind = type(value)
+    if kind is Axis or kind is Buffer:
         return change.get(value, value)
-    if isinstance(value, tuple):
-        return tuple(substituted(part, change) for part in value)
-    if not is_dataclass(value) or isinstance(value, type | Block):
+    if kind is tuple:
+        inside = tuple([substituted(part, change) for part in value])
+        return value if all(map(is_, inside, value)) else inside
+    if kind is Block or kind in _PLAIN:
         return value
-    inside = {part.name: substituted(getattr(value, part.name), change) for part in fields(value)}
+    old = {name: getattr(value, name) for name in _fields_of(kind)}
+    new = {name: substituted(part, change) for name, part in old.items()}
     if isinstance(value, Name | Let | Start):
-        inside["name"] = change.get(value.name, value.name)
-    return type(value)(**inside)
+        new["name"] = change.get(value.name, value.name)
+    return value if all(map(is_, old.values(), new.values())) else kind(**new)
 
 
 def mentioned(value: Any) -> list[str]:
