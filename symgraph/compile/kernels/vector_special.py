@@ -122,7 +122,7 @@ def erfc(x: Lane) -> Lane:
 
 
 def erfc_by_case(x: Lane) -> Lane:
-    if x.scales():
+    if x.is_wide():
         return erfc(x)
     usual, right = usual_erfc_of_sum(x, None)
     return rarely(~right, usual, erfc, x)
@@ -135,7 +135,7 @@ def gaussian(x: Lane) -> Lane:
 
 
 def gaussian_by_case(x: Lane) -> Lane:
-    if x.scales():
+    if x.is_wide():
         return gaussian(x)
     size = magnitude(x)
     n, more = _gaussian_parts(size)
@@ -144,7 +144,7 @@ def gaussian_by_case(x: Lane) -> Lane:
 
 
 def _log_parts(k: Lane, m: Lane) -> tuple[Lane, Lane]:
-    """Return the logarithm of ``2**k m`` as a sum of two, to 2**-65 of it, m between sqrt(1/2) and sqrt(2)."""
+    """Return the logarithm of ``2**k m`` as a sum of two, to 2**-65 of it, m between 3/4 and 3/2."""
     f = m - 1.0
     divisor, divisor_error = f + 2.0, f - ((f + 2.0) - 2.0)
     inverse = 1.0 / divisor
