@@ -164,8 +164,8 @@ def _asin_tail(u: Real) -> Real:
 
 TABLES: list[Table] = [
     ("EXP", _exp_tail, lambda r: abs(r) + mpf("1e-2"), -0.3470, 0.3470, {"double": 9, "float": 4}),
-    ("LOG", _log_tail, lambda f: abs(f) + mpf("1e-3"), -0.2930, 0.4143, {"double": 19, "float": 8}),
-    ("LOG_TAIL", _atanh_far_tail, lambda z: z * z / 2 + mpf("1e-6"), 0, 0.02946, {"double": 7}),
+    ("LOG", _log_tail, lambda f: abs(f) + mpf("1e-3"), -0.2501, 0.5001, {"double": 19, "float": 8}),
+    ("LOG_TAIL", _atanh_far_tail, lambda z: z * z / 2 + mpf("1e-6"), 0, 0.04001, {"double": 8}),
     ("SINE", _sine_tail, lambda u: u / 2 + mpf("1e-3"), 0, 0.2501, {"double": 7, "float": 4}),
     ("RADIAN_SINE", _radian_sine_tail, lambda u: u / 2 + mpf("1e-3"), 0, 2.475, {"double": 7, "float": 3}),
     ("TANGENT", _tangent_tail, lambda u: u + mpf("1e-3"), 0, 0.6185, {"double": 13, "float": 6}),
@@ -178,10 +178,10 @@ TABLES: list[Table] = [
     ("TANH", _tanh_tail, lambda u: u + mpf("1e-3"), 0, 0.391, {"double": 10, "float": 4}),
     ("ATAN", _atan_tail, lambda u: u + mpf("1e-3"), 0, 0.1717, {"double": 10, "float": 4}),
     ("ASIN", _asin_tail, lambda u: u + mpf("1e-3"), 0, 0.2501, {"double": 11, "float": 5}),
-    ("CBRT", lambda m: 1 / mp.cbrt(m), mp.cbrt, 0.707, 1.415, {"double": 5, "float": 3}),
+    ("CBRT", lambda m: 1 / mp.cbrt(m), mp.cbrt, 0.749, 1.501, {"double": 5, "float": 3}),
     ("CBRT_STEP", _inverse_root_step, lambda e: abs(e) + mpf("1e-3"), -0.104, 0.105, {"double": 2, "float": 2}),
     # For powers of float32, in double precision: to 2**-34 and 2**-28 of the result.
-    ("POWER_LOG", _log_tail, lambda f: abs(f) + mpf("1e-3"), -0.2930, 0.4143, {"float": 10}),
+    ("POWER_LOG", _log_tail, lambda f: abs(f) + mpf("1e-3"), -0.2501, 0.5001, {"float": 10}),
     ("POWER_EXP", _exp_tail, lambda r: r * r + mpf("1e-2"), -0.3470, 0.3470, {"float": 4}),
 ]
 # Evaluated in double precision, for float32: the rounding of the coefficients must not show.

@@ -25,7 +25,7 @@ from symgraph.compile.kernels.instructions import WIDEST, element_of, intrinsic,
 from symgraph.compile.kernels.lowering import Emitter
 
 Number = float | int
-_DOUBLE, _FLOAT = ir.DoubleType(), ir.FloatType()
+_DOUBLE, _FLOAT, _INT = ir.DoubleType(), ir.FloatType(), ir.IntType(32)
 
 
 class Format:
@@ -182,8 +182,8 @@ class Lane:
         """Return a float as an integer of the format's width."""
         return self.like(self.builder.fptosi(self.value, resized(self.value.type, self.format.bits)))
 
-    def scales(self) -> bool:
-        """Return whether the processor has an instruction for `times_power` of vectors of this width."""
+    def is_wide(self) -> bool:
+        """Return whether this is in whole registers of AVX-512, which has `times_power`, `mantissa` and `exponent`."""
         width = instructions.width_of(self.value.type) or 1
         return width * self.format.bits.width % _REGISTER == 0 and instructions.has_avx512()
 
@@ -260,18 +260,33 @@ def magnitude(x: Lane) -> Lane:
 
 def times_power(x: Lane, n: Lane) -> Lane:
     """Return ``x * 2**n`` rounded once, n an integer as a float."""
+    return _wide("scalef", [x, n])
+
+
+def exponent(x: Lane) -> Lane:
+    """Return the largest integer n with ``2**n <= abs(x)``; -inf of 0 and inf of inf."""
+    return _wide("getexp", [x])
+
+
+def mantissa(x: Lane) -> Lane:
+    """Return ``x * 2**n`` between 3/4 and 3/2 for some integer n; 1 of 0 and inf, NaN of negative numbers."""
+    return _wide("getmant", [x], ir.Constant(_INT, 0b1011))
+
+
+def _wide(name: str, operands: Sequence[Lane], *more: Any) -> Lane:
+    """Return what an instruction of AVX-512 makes of floats, one register after the other."""
+    x = operands[0]
     builder, each = x.builder, _REGISTER // x.format.bits.width
-    name = f"llvm.x86.avx512.mask.scalef.{'pd' if x.format is DOUBLE else 'ps'}.512"
-    everywhere, rounding = ir.Constant(ir.IntType(each), -1), ir.Constant(ir.IntType(32), 4)
+    full = f"llvm.x86.avx512.mask.{name}.{'pd' if x.format is DOUBLE else 'ps'}.512"
     found = []
     for start in range(0, x.value.type.count, each):
-        part, power = (instructions.section(builder, v.value, start, each) for v in (x, n))
-        function = builder.module.globals.get(name) or ir.Function(
-            builder.module,
-            ir.FunctionType(part.type, [part.type, part.type, part.type, everywhere.type, rounding.type]),
-            name,
+        parts = [instructions.section(builder, operand.value, start, each) for operand in operands]
+        everywhere, rounding = ir.Constant(ir.IntType(each), -1), ir.Constant(_INT, 4)
+        values = [*parts, *more, parts[0], everywhere, rounding]
+        function = builder.module.globals.get(full) or ir.Function(
+            builder.module, ir.FunctionType(parts[0].type, [value.type for value in values]), full
         )
-        found.append(builder.call(function, [part, power, part, everywhere, rounding]))
+        found.append(builder.call(function, values))
     return x.like(instructions.joined(builder, found))
 
 

@@ -14,9 +14,12 @@ from fractions import Fraction
 
 from symgraph.compile.kernels.coefficients import COSH, EXP, LOG, SINH, TANH
 from symgraph.compile.kernels.lanes import (
+    Coefficients,
     Lane,
+    exponent,
     fma,
     magnitude,
+    mantissa,
     parts,
     poly,
     rarely,
@@ -32,11 +35,15 @@ LN2_EXACT = Fraction(
 LN10_EXACT = Fraction(
     "2.302585092994045684017991454684364207601101488628772976033327900967572609677352480235997205089598"
 )
-LN2 = parts(LN2_EXACT, 40)
+# The rests of these are positive: where a power of two is infinite, so is the logarithm.
+LN2 = parts(LN2_EXACT, 37)
 LN2_WHOLE = parts(LN2_EXACT, 53)
 LOG2_E = parts(1 / LN2_EXACT, 53)
 LOG10_E = parts(1 / LN10_EXACT, 53)
-LOG10_2 = parts(LN2_EXACT / LN10_EXACT, 40)
+LOG10_2 = parts(LN2_EXACT / LN10_EXACT, 37)
+_LOG_TO_BASE_2, _LOG_TO_BASE_10 = (
+    {name: tuple(c / math.log(base) for c in coefficients) for name, coefficients in LOG.items()} for base in (2, 10)
+)
 LARGEST = {"double": 709.79, "float": 88.73}
 LEAST = {"double": -745.2, "float": -104.0}
 
@@ -55,7 +62,7 @@ def scaled(x: Lane, n: Lane) -> Lane:
         n: The integer plus `Format.round`.
     """
     format = n.format
-    if x.scales():
+    if x.is_wide():
         return times_power(x, n - format.round)
     bits = n.bits()
     half = bits >> 1
@@ -67,7 +74,7 @@ def scaled(x: Lane, n: Lane) -> Lane:
 
 def scaled_to_normal(x: Lane, n: Lane) -> Lane:
     """Return the same where ``2**n`` is a normal number."""
-    return times_power(x, n - n.format.round) if x.scales() else x * power_of_two(n)
+    return times_power(x, n - n.format.round) if x.is_wide() else x * power_of_two(n)
 
 
 def reduced(x: Lane) -> tuple[Lane, Lane, Lane]:
@@ -140,7 +147,9 @@ def expm1(x: Lane) -> Lane:
 
 
 def split(x: Lane) -> tuple[Lane, Lane]:
-    """Return k and m in ``x = 2**k m`` with m between sqrt(1/2) and sqrt(2), for positive finite x."""
+    """Return k and m in ``x = 2**k m`` with m between 3/4 and 3/2, for positive finite x."""
+    if x.is_wide():
+        return split_wide(x)
     more = x.format.fraction + 2.0
     subnormal = x < x.format.tiny
     k, m = split_normal(select(subnormal, x * 2.0**more, x))
@@ -149,17 +158,25 @@ def split(x: Lane) -> tuple[Lane, Lane]:
 
 def split_normal(x: Lane) -> tuple[Lane, Lane]:
     """Return the same for positive normal numbers, and anything for others."""
+    if x.is_wide():
+        return split_wide(x)
     format = x.format
     one = format.exponent_bias << format.fraction
-    root = one - (1 << format.fraction) + int((math.sqrt(2.0) - 1.0) * 2**format.fraction)
-    biased = x.bits() + (one - root)
+    least = one - (1 << (format.fraction - 1))  # the bits of 3/4
+    biased = x.bits() + (one - least)
     number = (1 << format.fraction) * (format.exponent_bias + format.fraction)  # the bits of 2**fraction
     k = ((biased >> format.fraction) | number).number() - (2.0**format.fraction + format.exponent_bias)
-    return k, ((biased & ((1 << format.fraction) - 1)) + root).number()
+    return k, ((biased & ((1 << format.fraction) - 1)) + least).number()
+
+
+def split_wide(x: Lane) -> tuple[Lane, Lane]:
+    """Return the same; of 0 and infinity an infinite k and 1, of negative numbers NaN."""
+    k, m = exponent(x), mantissa(x)
+    return select(m < 1.0, k + 1.0, k), m
 
 
 def log_rest(f: Lane) -> Lane:
-    """Return ``log(1 + f) - f`` for f between sqrt(1/2) - 1 and sqrt(2) - 1."""
+    """Return ``log(1 + f) - f`` for f between -1/4 and 1/2."""
     return f * f * poly(f, LOG)
 
 
@@ -171,7 +188,9 @@ def at_limits(x: Lane, result: Lane) -> Lane:
 
 
 def unless_regular(x: Lane, usual: Lane, source: Callable[..., Lane]) -> Lane:
-    """Return a value, but where x is not a positive normal number that of a kernel."""
+    """Return a logarithm, but where x is not a positive normal number that of a kernel."""
+    if x.is_wide():
+        return usual
     return rarely(~((x >= x.format.tiny) & (x < math.inf)), usual, source, x)
 
 
@@ -190,10 +209,18 @@ def log_by_case(x: Lane) -> Lane:
     return unless_regular(x, _log(*split_normal(x)), log)
 
 
+def _scaled_log_rest(f: Lane, table: Coefficients, more: Lane) -> Lane:
+    """Return ``log(1 + f) - f`` to another base, plus a number; the square's term by itself, which rounds less."""
+    constant, *others = table[f.format.name]
+    square = f * f
+    return fma(square, f * poly(f, {f.format.name: tuple(others)}), fma(square, constant, more))
+
+
 def _log2(k: Lane, m: Lane) -> Lane:
+    """Return the same to base 2; k and f may cancel, and their sum is exact then."""
     high, low = LOG2_E[m.format.name]
     f = m - 1.0
-    return k + fma(f, high, fma(f, low, log_rest(f) * high))
+    return (k + f) + fma(f, high - 1.0, _scaled_log_rest(f, _LOG_TO_BASE_2, f * low))
 
 
 def log2(x: Lane) -> Lane:
@@ -205,10 +232,12 @@ def log2_by_case(x: Lane) -> Lane:
 
 
 def _log10(k: Lane, m: Lane) -> Lane:
+    """Return the same to base 10; what may cancel is exact as there."""
     high, low = LOG10_E[m.format.name]
     two_high, two_low = LOG10_2[m.format.name]
     f = m - 1.0
-    return fma(k, two_high, fma(f, high, fma(k, two_low, fma(f, low, log_rest(f) * high))))
+    rest = _scaled_log_rest(f, _LOG_TO_BASE_10, f * low)
+    return fma(k, two_high, f * 0.5) + fma(f, high - 0.5, fma(k, two_low, rest))
 
 
 def log10(x: Lane) -> Lane:

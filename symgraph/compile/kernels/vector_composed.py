@@ -11,6 +11,7 @@ import math
 from symgraph.compile.kernels import vector, vector_special
 from symgraph.compile.kernels.lanes import (
     Lane,
+    fast_two_sum,
     fma,
     magnitude,
     parts,
@@ -50,7 +51,7 @@ def _log1p_exp(x: Lane) -> tuple[Lane, Lane]:
     """Return ``log(1 + exp(-abs(x)))`` as a sum of two numbers."""
     small = vector.exp_of_negative(-magnitude(x))
     # As log1p has it, with the few cases that occur: 1 + small is between 1 and 2.
-    halved = small > math.sqrt(2.0) - 1.0
+    halved = small > 0.5
     less = small - 1.0
     f = select(halved, less * 0.5, small)
     error = select(halved, (small - (less + 1.0)) * 0.5, 0.0)
@@ -91,7 +92,7 @@ def gelu(x: Lane) -> Lane:
 
 
 def gelu_by_case(x: Lane) -> Lane:
-    if x.scales():
+    if x.is_wide():
         return gelu(x)
     usual, right = vector_special.usual_erfc_of_sum(*_over_root_2(x))
     return rarely(~right, (x * 0.5) * usual, gelu, x)
@@ -123,16 +124,17 @@ def asinh(x: Lane) -> Lane:
 
 def acosh(x: Lane) -> Lane:
     far = x > _ALMOST_INFINITE
-    above_1 = x - 1.0
-    above_1 = above_1 + unary("sqrt", fma(above_1, above_1, above_1 + above_1))
+    less = x - 1.0
+    above_1, lost = fast_two_sum(unary("sqrt", fma(less, less, less + less)), less)
     total, error = two_sum(above_1, x.like(x.constant(1.0)))
-    result = _log_of_sum(select(far, x, total), error, far)
+    result = _log_of_sum(select(far, x, total), error + lost, far)
     return select(x >= 1.0, select(x < math.inf, result, x), math.nan)
 
 
 def atanh(x: Lane) -> Lane:
     size = magnitude(x)
-    above_1 = (size + size) / (1.0 - size)
+    twice = size + size
+    above_1 = twice + (twice * size) / (1.0 - size)
     total, error = two_sum(above_1, x.like(x.constant(1.0)))
     result = _log_of_sum(total, error, x < -math.inf) * 0.5
     result = select(size < 1.0, result, select(size.equals(1.0), math.inf, size.like(size.constant(math.nan))))

@@ -119,7 +119,7 @@ def erfc(x: Lane) -> Lane:
 
 
 def erfc_by_case(x: Lane) -> Lane:
-    if x.scales():
+    if x.is_wide():
         return erfc(x)
     usual, right = usual_erfc_of_sum(x, None)
     return rarely(~right, usual, erfc, x)
@@ -132,7 +132,7 @@ def gaussian(x: Lane) -> Lane:
 
 
 def gaussian_by_case(x: Lane) -> Lane:
-    if x.scales():
+    if x.is_wide():
         return gaussian(x)
     size = magnitude(x)
     n, more = _gaussian_parts(size)
@@ -141,7 +141,7 @@ def gaussian_by_case(x: Lane) -> Lane:
 
 
 def _log_parts(k: Lane, m: Lane) -> tuple[Lane, Lane]:
-    """Return the logarithm of ``2**k m`` as a sum of two, to 2**-65 of it, m between sqrt(1/2) and sqrt(2)."""
+    """Return the logarithm of ``2**k m`` as a sum of two, to 2**-65 of it, m between 3/4 and 3/2."""
     f = m - 1.0
     divisor, divisor_error = f + 2.0, f - ((f + 2.0) - 2.0)
     inverse = 1.0 / divisor
@@ -200,7 +200,7 @@ def power_by_case(x: Lane, y: Lane) -> Lane:
     product, error = two_product(y, log)
     n, r, reduction_error = vector.reduced(product)
     r, error = fast_two_sum(r, fma(y, log_error, error) + reduction_error)
-    usual = (1.0 + (r + fma(r * r, poly(r, EXP), error))) * vector.power_of_two(n)
+    usual = vector.scaled_to_normal(1.0 + (r + fma(r * r, poly(r, EXP), error)), n)
     return rarely(~(regular & (magnitude(product) < 708.0)), usual, power, x, y)
 
 
@@ -212,7 +212,7 @@ def _power_in_double(k: Lane, m: Lane, y: Lane) -> tuple[Lane, Lane]:
     shifted = fma(product, vector.LOG2_E["double"][0], product.format.round)
     r = fma(shifted - product.format.round, -vector.LN2["double"][0], product)
     result = 1.0 + fma(r * r, poly(r, {"double": POWER_EXP["float"]}), r)
-    return result * vector.power_of_two(shifted), product
+    return vector.scaled_to_normal(result, shifted), product
 
 
 def cbrt(x: Lane) -> Lane:
@@ -267,19 +267,21 @@ def _cbrt(k: Lane, fraction: Lane) -> Lane:
     return root * vector.power_of_two(shifted)
 
 
+# Above and below which powers of two a hypotenuse is computed of numbers scaled by which others.
+_SCALES = {"double": ((500, -600), (-450, 600)), "float": ((60, -70), (-50, 98))}
+
+
 def hypot(x: Lane, y: Lane) -> Lane:
-    format = x.format
-    x, y = magnitude(widened(x)), magnitude(widened(y))
+    x, y = magnitude(x), magnitude(y)
     larger, smaller = select(x > y, x, y), select(x > y, y, x)
-    if format is FLOAT:
-        result = unary("sqrt", fma(x, x, y * y))
-    else:
-        huge, tiny = larger > 2.0**500, larger < 2.0**-450
-        scale = select(huge, 2.0**-600, select(tiny, 2.0**600, x.like(x.constant(1.0))))
-        back = select(huge, 2.0**600, select(tiny, 2.0**-600, x.like(x.constant(1.0))))
-        larger, smaller = larger * scale, smaller * scale
-        result = unary("sqrt", fma(larger, larger, smaller * smaller)) * back
-    return narrowed(select(x.equals(math.inf) | y.equals(math.inf), math.inf, result), format)
+    one = x.like(x.constant(1.0))
+    (most, down), (least, up) = _SCALES[x.format.name]
+    huge, tiny = larger > 2.0**most, larger < 2.0**least
+    scale = select(huge, 2.0**down, select(tiny, 2.0**up, one))
+    back = select(huge, 2.0**-down, select(tiny, 2.0**-up, one))
+    larger, smaller = larger * scale, smaller * scale
+    result = unary("sqrt", fma(larger, larger, smaller * smaller)) * back
+    return select(x.equals(math.inf) | y.equals(math.inf), math.inf, result)
 
 
 # Quotients of polynomials for the quantile of the normal distribution, the constant first (M. J. Wichura, Algorithm AS
