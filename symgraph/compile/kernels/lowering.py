@@ -70,13 +70,11 @@ def compiles(source: Function, *, widened: bool = True) -> Emitter:
     """
 
     @functools.cache
-    def compiled() -> Any:
-        numba = importlib.import_module("numba")
-        function = numba.njit(error_model="numpy", nogil=True, no_cpython_wrapper=True)(source)
-        return numba.types.Dispatcher(function)
+    def compiled() -> Any:  # kept here: Numba's type of it is a weak reference
+        return importlib.import_module("numba").njit(error_model="numpy", nogil=True, no_cpython_wrapper=True)(source)
 
     def emit(context: Any, builder: Any, sig: Any, values: Sequence[Any]) -> Any:
-        dispatcher = compiled()
+        dispatcher = importlib.import_module("numba").types.Dispatcher(compiled())
         wide = tuple(_widest(t) for t in sig.args) if widened else sig.args
         inner = dispatcher.get_call_type(context.typing_context, wide, {})
         cast = [context.cast(builder, v, t, w) for v, t, w in zip(values, sig.args, wide, strict=True)]
