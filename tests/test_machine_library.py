@@ -19,6 +19,7 @@ from numba.np.arrayobj import make_array
 from numba.np.numpy_support import as_dtype
 
 from symgraph.compile.machine import blas, factors, library, products
+from symgraph.compile.machine.threads import dismiss, threads_of_call
 
 RANDOM = np.random.default_rng(5)
 SIZES = [0, 1, 2, 5, 70]
@@ -479,12 +480,14 @@ def test_results_are_the_same_for_any_number_of_threads(name, transposed, shapes
 
     def write(threads):
         def of_threads(builder, dtype, result, *operands):
+            crew = threads_of_call(builder, ir.Constant(ir.IntType(64), threads))
             blas.enter(builder)
             status = library.emit_call(
                 builder, name, dtype, result.data, sizes_of(builder, result), [o.data for o in operands],
-                [sizes_of(builder, o) for o in operands], transposed, attributes, ir.Constant(ir.IntType(64), threads),
+                [sizes_of(builder, o) for o in operands], transposed, attributes, crew,
             )  # fmt: skip
             blas.leave(builder)
+            dismiss(builder, crew)
             return status
 
         return of_threads

@@ -63,7 +63,7 @@ def gemm(
         lda, ldb, ldc: How many elements apart the rows are, in memory.
         transposed_a, transposed_b: Whether op transposes what is in memory.
         accumulate: Whether to add to C.
-        threads: How many threads may share the work, a number of LLVM; this one alone where None.
+        threads: The threads of the call, which may share the work; this one alone where None.
     """
     arguments = (m, n, k, a, lda, transposed_a, b, ldb, transposed_b, c, ldc, accumulate)
     if threads is None:

@@ -23,6 +23,7 @@ from symgraph.compile.machine.frame import mentioned
 from symgraph.compile.machine.memory import Scratch
 from symgraph.compile.machine.scope import NEGATIVE_POWER, Scope
 from symgraph.compile.machine.straight import Stretch, stretches, write_stretch
+from symgraph.compile.machine.threads import dismiss, threads_of_call
 from symgraph.compile.machine.vectors import LONG, element_type, long
 from symgraph.compile.machine.writer import Writer
 
@@ -80,7 +81,7 @@ class _Native:
         builder.store(long(0), error)
         given = [*program.arguments, *given_results(program)]
         sizes = dict(zip(program.sizes, values[len(given) : -1], strict=True))
-        self.scope = Scope(sizes, {}, {}, {}, error, values[-1])
+        self.scope = Scope(sizes, {}, {}, {}, error, threads_of_call(builder, values[-1]))
         self.writer = Writer(context, builder, self.scope)
         for argument, kind, value in zip(given, signature.args, values, strict=False):
             if isinstance(argument, Buffer):
@@ -123,10 +124,7 @@ class _Native:
                         self.scratch.pop(buffer).release(self.builder)
                 case _:
                     self.writer.write([statement])
-        for scratch in self.scratch.values():
-            scratch.release(self.builder)
-        if self.uses_blas:
-            blas.leave(self.builder)
+        self._give_back()
         self._raise()
         values = []
         for result in self.program.results:
@@ -157,12 +155,16 @@ class _Native:
 
     def _no_memory(self) -> None:
         """Give back what there is and raise."""
+        self._give_back()
+        exception, message = library.ERRORS[library.NO_MEMORY]
+        self.context.call_conv.return_user_exc(self.builder, exception, (message,))
+
+    def _give_back(self) -> None:
+        dismiss(self.builder, self.scope.threads)
         for scratch in self.scratch.values():
             scratch.release(self.builder)
         if self.uses_blas:
             blas.leave(self.builder)
-        exception, message = library.ERRORS[library.NO_MEMORY]
-        self.context.call_conv.return_user_exc(self.builder, exception, (message,))
 
     def _raise(self) -> None:
         builder, error = self.builder, self.scope.error

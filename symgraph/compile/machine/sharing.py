@@ -50,7 +50,7 @@ def share(builder: Any, part: Any, arguments: Sequence[Any], pieces: Number, thr
         part: Takes the arguments, the number of pieces, and the number of the piece.
         arguments: Numbers, arrays, Python's truth values, or LLVM's values.
         pieces: How many there are.
-        threads: How many threads may work, this one included.
+        threads: The threads of the call.
     """
     kind = ir.LiteralStructType([argument.type for argument in part.args[:-1]])
     with builder.goto_entry_block():
