@@ -65,6 +65,11 @@ def threads_of_call(builder: Any, count: Any) -> Any:
     return crew
 
 
+def count_of(builder: Any, threads: Any) -> Any:
+    """Return how many threads a call may use, the caller included."""
+    return builder.load(_field(builder, threads, "count"))
+
+
 def launch(builder: Any, task: Any, frame: Any, chunks: Any, threads: Any) -> None:
     """Run every chunk of a task on the threads of a call, and wait for all."""
     kinds = [POINTER, TASK.as_pointer(), POINTER, LONG]
