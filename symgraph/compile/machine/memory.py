@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from llvmlite import ir
+from llvmlite import binding, ir
 from numba.core import cgutils
 
 from symgraph.compile.loops import Buffer
@@ -17,6 +17,7 @@ ON_STACK = 16 * 1024
 """So many bytes of scratch of known size stand on the stack."""
 
 _ALIGNMENT = 64
+_GIVEN_BACK, _NOTICED = 2**17, 2**25 - 2**16  # larger pieces go back to the system; of larger ones it learns nothing
 _for_range: Any = cgutils.for_range_slice
 variable: Any = cgutils.alloca_once
 """Room for a number that changes, on the stack of the function being written: ``(builder, type) -> address``."""
@@ -152,6 +153,22 @@ def from_heap(builder: Any, count: Any, failed: Callable[[], None]) -> Any:
 def to_heap(builder: Any, address: Any) -> None:
     """Give bytes back."""
     builder.call(intrinsic(builder.module, "free", ir.VoidType(), [BYTE.as_pointer()]), [address])
+
+
+def keep_pages(builder: Any, count: Any) -> None:
+    """Make the C library keep as many bytes as a call takes, which it would give back to the system after each call.
+
+    Pages that are given back are zeroed when they come again, which takes longer than to compute what goes there. The
+    GNU library keeps twice as much as the largest piece that it has been given back, and one that nobody touches costs
+    next to nothing.
+    """
+    if binding.address_of_symbol("gnu_get_libc_version") is None:
+        return
+    with builder.if_then(builder.icmp_unsigned(">", count, long(_GIVEN_BACK)), likely=False):
+        untouched = from_heap(builder, least(builder, count, long(_NOTICED)), lambda: None)
+        kind = ir.FunctionType(ir.VoidType(), [untouched.type])
+        builder.asm(kind, "", "r", [untouched], side_effect=True)  # or LLVM would leave both calls out
+        to_heap(builder, untouched)
 
 
 @dataclass

@@ -26,6 +26,7 @@ from symgraph.compile.machine.straight import Stretch, stretches, write_stretch
 from symgraph.compile.machine.threads import dismiss, threads_of_call
 from symgraph.compile.machine.vectors import LONG, element_type, long
 from symgraph.compile.machine.writer import Writer
+from symgraph.dims import Size, product
 
 _from_dtype: Any = numba.from_dtype  # Numba's own annotations are incomplete
 NAME = "symgraph_program"
@@ -103,6 +104,11 @@ class _Native:
 
     def write(self) -> Any:
         self._numbers_in_memory()
+        taken = [s.buffer for s in self.program.body if isinstance(s, loops.Allocate)] + given_results(self.program)
+        bytes_: Size = 0
+        for buffer in taken:
+            bytes_ = bytes_ + product(buffer.shape) * buffer.dtype.itemsize
+        memory.keep_pages(self.builder, self.writer.size(bytes_))
         within = {s.buffer for s in loops.walk(self.program.body) if isinstance(s, loops.Allocate)}
         views = {s.result for s in loops.walk(self.program.body) if isinstance(s, loops.View)}
         loose = [b for b in self.program.buffers() if b.role != "result" and b not in within and b not in views]
