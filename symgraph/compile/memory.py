@@ -9,7 +9,7 @@ from typing import NamedTuple
 from symgraph import dims
 from symgraph.compile.loops import Allocate, Buffer, Free, Loop, Operand, Program, View, walk
 from symgraph.compile.machine.chunks import allocated, shared_targets
-from symgraph.compile.machine.cost import CHUNK, cost
+from symgraph.compile.machine.cost import CHUNK, COPY, cost
 from symgraph.compile.machine.threads import MOST_CHUNKS
 from symgraph.dims import Dim, Size
 
@@ -51,7 +51,7 @@ class Moment(NamedTuple):
     def at(self, sizes: Mapping[str, int]) -> tuple[int, int, int]:
         """Return the shared scratch, a thread's own, and the copies, in bytes; no chunks, no copies."""
         shared, own, copied, work = (dims.evaluate(size, sizes) for size in self)
-        chunks = min(work // CHUNK, work // (1 + 32 * copied), MOST_CHUNKS)
+        chunks = min(work // CHUNK, work // (1 + COPY * copied), MOST_CHUNKS)
         return shared, own, copied * chunks if chunks > 1 else 0
 
 

@@ -70,11 +70,20 @@ def count_of(builder: Any, threads: Any) -> Any:
     return builder.load(_field(builder, threads, "count"))
 
 
-def launch(builder: Any, task: Any, frame: Any, chunks: Any, threads: Any) -> None:
-    """Run every chunk of a task on the threads of a call, and wait for all."""
-    kinds = [POINTER, TASK.as_pointer(), POINTER, LONG]
+def launch(builder: Any, task: Any, frame: Any, chunks: Any, threads: Any, much: Any = None) -> None:
+    """Run every chunk of a task on the threads of a call, and wait for all.
+
+    Args:
+        builder: Where to write it.
+        task: The function of a chunk.
+        frame: What it is told besides the number of the chunk.
+        chunks: How many there are.
+        threads: The threads of the call.
+        much: Whether to start threads for it, and not only to use those that there are; always where None.
+    """
+    kinds = [POINTER, TASK.as_pointer(), POINTER, LONG, BIT]
     made = function(builder.module, _LAUNCH, _VOID, kinds, _write_launch, attributes=("noinline",))
-    builder.call(made, [threads, task, frame, chunks])
+    builder.call(made, [threads, task, frame, chunks, ir.Constant(BIT, 1) if much is None else much])
 
 
 def dismiss(builder: Any, threads: Any) -> None:
@@ -101,19 +110,21 @@ def _is(builder: Any, relation: str, x: Any, y: int) -> Any:
     return builder.icmp_signed(relation, x, ir.Constant(x.type, y))
 
 
-def _write_launch(builder: Any, crew: Any, task: Any, frame: Any, chunks: Number) -> None:
+def _write_launch(builder: Any, crew: Any, task: Any, frame: Any, chunks: Number, much: Any) -> None:
     threads = chunks.at_most(Number(builder, builder.load(_field(builder, crew, "count"))))
-    with builder.if_then(threads < 2 if _HAVE_THREADS else ir.Constant(BIT, 1)):
+    none_there = _is(builder, "==", builder.load(_field(builder, crew, "started")), 0)
+    alone = builder.or_(threads < 2, builder.and_(none_there, builder.not_(much)))
+    with builder.if_then(alone if _HAVE_THREADS else ir.Constant(BIT, 1)):
         with counted(builder, chunks) as chunk:
             builder.call(task, [frame, chunk.index.value])
         builder.ret_void()
     if _HAVE_THREADS:
-        _write_shared(builder, crew, task, frame, chunks, threads)
+        _write_shared(builder, crew, task, frame, chunks, threads, much)
     else:
         builder.unreachable()
 
 
-def _write_shared(builder: Any, crew: Any, task: Any, frame: Any, chunks: Number, threads: Number) -> None:
+def _write_shared(builder: Any, crew: Any, task: Any, frame: Any, chunks: Number, threads: Number, much: Any) -> None:
     """Publish a loop, start the threads that are missing, work too, and wait."""
     useless = _is(builder, ">", _load(builder, crew, "tired"), 0)
     if _can_choose_processors():  # the scheduler may have moved the caller to where another works
@@ -125,7 +136,7 @@ def _write_shared(builder: Any, crew: Any, task: Any, frame: Any, chunks: Number
         builder.store(value, _field(builder, crew, name))
     _store(builder, crew, "left", chunks.value)
     missing = (threads - 1) > Number(builder, builder.load(_field(builder, crew, "started")))
-    with builder.if_then(missing):
+    with builder.if_then(builder.and_(missing, much)):
         made = function(builder.module, "symgraph.start", _VOID, [POINTER, LONG], _write_start, attributes=_COLD)
         builder.call(made, [crew, (threads - 1).value])
     builder.call(_work(builder.module), [crew])
