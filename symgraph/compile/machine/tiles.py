@@ -29,6 +29,7 @@ _ROWS, _VECTORS = 8, 2  # of a tile: with what they are multiplied with, they fi
 _DEPTH = 256  # at most so many summands at a time, so that a tile's operands stay in the nearest cache
 _PACKED = 2**20  # at most so many bytes of the right operand at a time, so that they stay in the second cache
 _LEAST_SIDE, _LEAST_DEPTH = 64, 32
+_AHEAD = 8  # steps
 _LINE = 64
 
 
@@ -185,6 +186,8 @@ def _tile(module: Any, dtype: DType) -> Any:
         with counted(builder, k, carried=nothing) as step:
             right = b + step.index * (_VECTORS * width)
             left = a + step.index * _ROWS
+            for j in range(_VECTORS):  # what comes from the second cache must be asked for in time
+                vectors.prefetch(builder, (right + (_AHEAD * _VECTORS + j) * width).pointer)
             columns = [load_vector(builder, (right + j * width).pointer, width, None) for j in range(_VECTORS)]
             factors = [vectors.splat(builder, left[i], width) for i in range(_ROWS)]
             pairs = itertools.product(factors, columns)
