@@ -54,7 +54,8 @@ def run(typing_context: Any, counts: Any, chunks: Any, pauses: Any, threads: Any
         with cgutils.for_range(builder, builder.extract_value(sizes.shape, 0)) as loop:
             row = builder.gep(rows.data, [builder.mul(loop.index, width)])
             size = builder.load(builder.gep(sizes.data, [loop.index]))
-            launch(builder, task, builder.bitcast(row, POINTER), size, crew)
+            much = builder.icmp_signed(">", size, ir.Constant(LONG, 3))  # short loops start no threads
+            launch(builder, task, builder.bitcast(row, POINTER), size, crew, much)
             _be_busy(builder, builder.load(builder.gep(gaps.data, [loop.index])))
         dismiss(builder, crew)
         return context.get_dummy_value()
