@@ -19,6 +19,7 @@ from numba.np.arrayobj import make_array
 from numba.np.numpy_support import as_dtype
 
 from symgraph.compile.machine import blas, factors, library, memory, products, vectors
+from symgraph.compile.machine.threads import dismiss, threads_of_call
 from symgraph.compile.machine.vectors import INT, LONG
 from symgraph.ops.reference import cholesky_pullback
 
@@ -136,16 +137,21 @@ def test_products_of_transposed_stacks():
     close(call("matmul", x @ y[0], flipped(x), y[0].copy(), transposed=(True, False)), x @ y[0], "float64")
 
 
-def panel_product(transposed, accumulate):
+def panel_product(transposed, accumulate, threads=None):
     """A product of the first rows and columns of three matrices, whose sizes a fourth array gives."""
 
     def write(builder, dtype, c, a, b, sizes):
         m, n, k = (builder.load(builder.gep(sizes.data, [ir.Constant(ir.IntType(64), i)])) for i in range(3))
         strides = [sizes_of(builder, array)[1] for array in (a, b, c)]
+        crew = None if threads is None else threads_of_call(builder, ir.Constant(ir.IntType(64), threads))
+        blas.enter(builder)
         library.gemm(
             builder, dtype, m, n, k, a.data, strides[0], transposed[0], b.data, strides[1], transposed[1],
-            c.data, strides[2], accumulate,
+            c.data, strides[2], accumulate, crew,
         )  # fmt: skip
+        blas.leave(builder)
+        if crew is not None:
+            dismiss(builder, crew)
 
     return compiled(write)
 
@@ -161,6 +167,39 @@ def test_products_of_panels_touch_nothing_else(dtype, accumulate):
         got = z.copy()
         run(got, (x, y, np.array([m, n, k])))
         close(got, expected, dtype)
+
+
+@pytest.mark.parametrize("accumulate", [False, True])
+@pytest.mark.parametrize("transposed", list(itertools.product([False, True], repeat=2)))
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_large_products_are_the_same_for_any_number_of_threads(dtype, transposed, accumulate):
+    """Sizes are a little less and more than tiles, rounds of summands, and what is packed at a time have."""
+    runs = [panel_product(transposed, accumulate, threads) for threads in (1, 2, 5)]
+    x, y, z = (normal(1_130, 1_130, dtype=dtype) for _ in range(3))
+    for m, n, k in [(64, 64, 32), (65, 71, 33), (127, 95, 255), (300, 1_100, 70), (257, 64, 600), (1_100, 97, 257)]:
+        a, b = x[:k, :m].T if transposed[0] else x[:m, :k], y[:n, :k].T if transposed[1] else y[:k, :n]
+        expected = z.copy()
+        expected[:m, :n] = a.astype("float64") @ b + (z[:m, :n] if accumulate else 0)
+        results = [z.copy() for _ in runs]
+        for run, result in zip(runs, results, strict=True):
+            run(result, (x, y, np.array([m, n, k])))
+            np.testing.assert_array_equal(result, results[0])
+        close(results[0], expected, dtype)
+
+
+@pytest.mark.parametrize("transposed", list(itertools.product([False, True], repeat=2)))
+def test_what_is_not_finite_stays_in_its_rows_and_columns(transposed):
+    run = panel_product(transposed, False, 2)
+    x, y, z = (normal(140, 140, dtype="float64") for _ in range(3))
+    a, b = x[:90, :70].T if transposed[0] else x[:70, :90], y[:75, :90].T if transposed[1] else y[:90, :75]
+    x[:, 90:], x[90:], y[:, 90:], y[90:] = np.nan, np.nan, np.nan, np.nan  # what nobody asks for
+    a[69, 3], a[2, 89], b[89, 74], b[5, 0] = np.nan, np.inf, -np.inf, np.nan
+    expected = np.zeros((70, 75))
+    with np.errstate(invalid="ignore"):
+        expected[:] = a @ b
+    run(z, (x, y, np.array([70, 75, 90])))
+    np.testing.assert_allclose(z[:70, :75], expected, 1e-11, 1e-11)
+    assert np.isfinite(z).sum() == z.size - (~np.isfinite(expected)).sum()
 
 
 def test_sizes_that_blas_cannot_count_go_through_loops(monkeypatch):
@@ -466,12 +505,14 @@ def test_results_are_the_same_for_any_number_of_threads(name, transposed, shapes
 
     def write(threads):
         def of_threads(builder, dtype, result, *operands):
+            crew = threads_of_call(builder, ir.Constant(ir.IntType(64), threads))
             blas.enter(builder)
             status = library.emit_call(
                 builder, name, dtype, result.data, sizes_of(builder, result), [o.data for o in operands],
-                [sizes_of(builder, o) for o in operands], transposed, attributes, ir.Constant(ir.IntType(64), threads),
+                [sizes_of(builder, o) for o in operands], transposed, attributes, crew,
             )  # fmt: skip
             blas.leave(builder)
+            dismiss(builder, crew)
             return status
 
         return of_threads

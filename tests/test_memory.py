@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -184,3 +185,30 @@ def test_the_plan_is_what_a_process_takes():
     measured, planned = map(int, done.stdout.split())
     assert planned >= 8 * 4000 * 4000
     assert measured == pytest.approx(planned, abs=8e6)
+
+
+PAGES = """
+import resource
+import numpy as np
+import symgraph as sg
+
+with sg.Graph():
+    x, w = sg.placeholder("x", (400, 400)), sg.placeholder("w", (400, 400))
+product = x
+for _ in range(6):
+    product = sg.relu(product @ w + 1.0)
+f = sg.function([x, w], [product, *sg.gradients(sg.sum(product), [x, w])], options=sg.Options(cache=False))
+values = np.zeros((400, 400)), np.zeros((400, 400))
+for _ in range(5):
+    f(*values)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    f(*values)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library decides otherwise what it keeps")
+def test_pages_are_kept_from_call_to_call():
+    done = subprocess.run([sys.executable, "-c", PAGES], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 500, "of the thousands of pages that the calls use"

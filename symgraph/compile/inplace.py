@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 
 from symgraph.compile import loops
 from symgraph.compile.dependence import Dependence
-from symgraph.compile.loops import Affine, Buffer, Let, Load, Loop, Program, Statement, Store, substituted
+from symgraph.compile.loops import Affine, Buffer, Let, Load, Loop, Program, Statement, Store, bytes_of, substituted
 from symgraph.compile.machine.chunks import allocated, shared_targets
 from symgraph.compile.machine.memory import ON_STACK
 from symgraph.compile.machine.straight import LENGTH
-from symgraph.compile.memory import at_most, bytes_of
+from symgraph.compile.memory import at_most
 
 
 def place_updates(program: Program, updates: Sequence[tuple[int, int]]) -> Program:

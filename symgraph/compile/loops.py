@@ -6,14 +6,14 @@ knows neither graphs nor source code.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from operator import is_
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from symgraph.dims import Dim, Size
+from symgraph.dims import Dim, Size, product
 
 DType: TypeAlias = "np.dtype[np.generic]"
 
@@ -637,6 +637,14 @@ def written(statement: Statement) -> list[Buffer]:
         case MatrixVector(result=Section(buffer=buffer)) | Outer(result=Section(buffer=buffer)):
             return [buffer]
     return []
+
+
+def bytes_of(values: Iterable[Buffer | Operand]) -> Size:
+    """Return how much room arrays and numbers take together."""
+    total: Size = 0
+    for value in values:
+        total = total + value.dtype.itemsize * product(getattr(value, "shape", ()))
+    return total
 
 
 def shape_text(shape: Sequence[Size]) -> str:

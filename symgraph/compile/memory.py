@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from symgraph import dims
-from symgraph.compile.loops import Allocate, Buffer, Free, Loop, Operand, Program, View, walk
+from symgraph.compile.loops import Allocate, Free, Loop, Program, View, bytes_of, walk
 from symgraph.compile.machine.chunks import allocated, shared_targets
 from symgraph.compile.machine.cost import CHUNK, COPY, cost
 from symgraph.compile.machine.threads import MOST_CHUNKS
@@ -172,14 +172,14 @@ def _moments(program: Program) -> Sequence[Moment]:
     for statement in program.body:
         match statement:
             case Allocate(buffer=buffer):
-                shared = shared + _bytes(buffer)
+                shared = shared + bytes_of([buffer])
                 found[Moment(shared)] = None
             case Free(buffer=buffer):
-                shared = shared - _bytes(buffer)
+                shared = shared - bytes_of([buffer])
             case Loop():
                 own: Size = 0
                 for buffer, lanes in allocated(statement):
-                    own = own + lanes * _bytes(buffer)
+                    own = own + lanes * bytes_of([buffer])
                 targets = shared_targets(statement)
                 # Where the last write stays there is one chunk only.
                 copied = 0 if "set" in targets.values() else bytes_of(targets)
@@ -191,19 +191,6 @@ def _neverallocated(program: Program) -> Size:
     allocated = {id(statement.buffer) for statement in walk(program.body) if isinstance(statement, Allocate)}
     allocated |= {id(statement.result) for statement in walk(program.body) if isinstance(statement, View)}
     return bytes_of(b for b in program.buffers() if b.role == "scratch" and id(b) not in allocated)
-
-
-def bytes_of(values: Iterable[Buffer | Operand]) -> Size:
-    """Return how much room arrays and numbers take together."""
-    total: Size = 0
-    for value in values:
-        total = total + _bytes(value)
-    return total
-
-
-def _bytes(value: Buffer | Operand) -> Size:
-    size: Size = value.dtype.itemsize * dims.product(getattr(value, "shape", ()))
-    return size
 
 
 def _greatest(formulas: Iterable[Size]) -> tuple[Size, ...]:

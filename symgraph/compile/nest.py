@@ -25,7 +25,7 @@ from symgraph.compile.steps import Read, Step, make_opaque
 from symgraph.dims import Size
 from symgraph.expr import Expr
 
-ROWS_OF_PRODUCTS = 256
+ROWS_OF_PRODUCTS = 128
 """Rows of a block with matrix products."""
 
 ROWS_OF_LANES = 32

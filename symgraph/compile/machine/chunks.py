@@ -17,7 +17,7 @@ from symgraph.compile import loops
 from symgraph.compile.kernels.instructions import llvm_type
 from symgraph.compile.loops import Accumulate, Affine, Axis, Block, Buffer, Load, Loop
 from symgraph.compile.machine import library, memory, vectors
-from symgraph.compile.machine.cost import CHUNK, COPY, cost
+from symgraph.compile.machine.cost import CHUNK, COPY, STARTING, cost
 from symgraph.compile.machine.frame import Frame, mentioned, new_function, writer_inside
 from symgraph.compile.machine.memory import Scratch
 from symgraph.compile.machine.scope import report
@@ -72,7 +72,8 @@ def write_outermost(writer: Writer, loop: Loop, failed: Callable[[], None]) -> N
         frame.add(("copy", buffer), first)
         frame.add(("distance", buffer), distance)
     task = _task(writer, loop, frame, shared)
-    launch(builder, task, frame.address(), chunks, writer.scope.threads)
+    much = builder.icmp_signed(">=", writer.size(cost([loop])), long(STARTING))
+    launch(builder, task, frame.address(), chunks, writer.scope.threads, much)
     _combine(writer, shared, totals, copies, chunks)
     scratch.release(builder)
 

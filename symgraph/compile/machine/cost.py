@@ -12,8 +12,11 @@ from symgraph.compile import loops
 from symgraph.compile.loops import Axis, Block, Statement
 from symgraph.dims import Size, product
 
-CHUNK = 2_000_000
-"""Units of one chunk, about as much work as a thread costs to start and to wait for."""
+CHUNK = 250_000
+"""Units of one chunk: enough to be handed to a thread that is waiting for work."""
+
+STARTING = 4_000_000
+"""Units of a loop for which threads are started: on two, as much is saved as starting them and waiting costs."""
 
 COPY = 16
 """Units for each byte of a copy of what chunks add to: new memory, zeroed, and added to the others in the end."""

@@ -29,6 +29,7 @@ from symgraph.compile.machine.language import (
 from symgraph.compile.machine.products import transpose
 from symgraph.compile.machine.sharing import piece, pieces_along, share
 from symgraph.compile.machine.substitution import divide_columns
+from symgraph.compile.machine.threads import POINTER
 from symgraph.compile.machine.vectors import BIT, BYTE, INT, LONG, DType, intrinsic, long
 
 NOT_POSITIVE, SINGULAR, NO_MEMORY, TOO_MANY = -1, -2, -3, -4
@@ -49,7 +50,7 @@ def solve_triangular(module: Any, dtype: DType, of_vectors: bool, shared: bool) 
 
     def write(
         builder: Any, result: Array, a: Array, b: Array, batch: Number, n: Number, columns: Number,
-        threads: Number, lower: Any, transposed: Any,
+        threads: Any, lower: Any, transposed: Any,
     ) -> None:  # fmt: skip
         size = n * columns
         with builder.if_then(size.equals(0)):
@@ -63,7 +64,7 @@ def solve_triangular(module: Any, dtype: DType, of_vectors: bool, shared: bool) 
             _divide(builder, dtype, n, matrix, transposed, backward, False, sides, columns, of_vectors, workers)
         builder.ret(_FINE)
 
-    kinds = [dtype, dtype, dtype, LONG, LONG, LONG, LONG, BIT, BIT]
+    kinds = [dtype, dtype, dtype, LONG, LONG, LONG, POINTER, BIT, BIT]
     return function(module, _name("solve_triangular", dtype, of_vectors, shared), INT, kinds, write, attributes=SHORT)
 
 
@@ -71,7 +72,7 @@ def solve(module: Any, dtype: DType, of_vectors: bool, shared: bool) -> Any:
     """Return the function ``(result, a, b, batch, n, columns, threads) -> status``."""
 
     def write(
-        builder: Any, result: Array, a: Array, b: Array, batch: Number, n: Number, columns: Number, threads: Number
+        builder: Any, result: Array, a: Array, b: Array, batch: Number, n: Number, columns: Number, threads: Any
     ) -> None:
         def use(i: Number, factors: Array, pivots: Array) -> None:
             sides = result + i * (n * columns)
@@ -83,14 +84,14 @@ def solve(module: Any, dtype: DType, of_vectors: bool, shared: bool) -> Any:
         _check(builder, columns)
         _factorize_each(builder, dtype, a, batch, n, use, singular_is_error=True)
 
-    kinds = [dtype, dtype, dtype, LONG, LONG, LONG, LONG]
+    kinds = [dtype, dtype, dtype, LONG, LONG, LONG, POINTER]
     return function(module, _name("solve", dtype, of_vectors, shared), INT, kinds, write, attributes=SHORT)
 
 
 def inv(module: Any, dtype: DType, shared: bool) -> Any:
     """Return the function ``(result, x, batch, n, threads) -> status``."""
 
-    def write(builder: Any, result: Array, x: Array, batch: Number, n: Number, threads: Number) -> None:
+    def write(builder: Any, result: Array, x: Array, batch: Number, n: Number, threads: Any) -> None:
         def use(i: Number, factors: Array, pivots: Array) -> None:
             target = result + i * (n * n)
             fill_with_zeros(target, n * n)
@@ -100,7 +101,7 @@ def inv(module: Any, dtype: DType, shared: bool) -> Any:
 
         _factorize_each(builder, dtype, x, batch, n, use, singular_is_error=True)
 
-    kinds = [dtype, dtype, LONG, LONG, LONG]
+    kinds = [dtype, dtype, LONG, LONG, POINTER]
     return function(module, _name("inv", dtype, False, shared), INT, kinds, write, attributes=SHORT)
 
 
@@ -212,7 +213,7 @@ def _either(builder: Any, condition: Any, letters: str) -> Any:
 
 def _divide(
     builder: Any, dtype: DType, n: Number, matrix: Array, transposed: Any, backward: Any, unit: bool, sides: Array,
-    columns: Number, of_vectors: bool, threads: Number | None,
+    columns: Number, of_vectors: bool, threads: Any,
 ) -> None:  # fmt: skip
     """Solve a system with one triangle, or its transpose: the lower one or, backward, the upper one."""
     near = Number(builder, long(1))
@@ -227,7 +228,7 @@ def _divide(
     else:
         pieces = pieces_along(builder, columns, [n, n, columns], dtype)
         arguments = [n, matrix, *strides, backward, unit, sides, columns]
-        share(builder, _columns(builder.module, dtype), arguments, pieces, threads.value)
+        share(builder, _columns(builder.module, dtype), arguments, pieces, threads)
 
 
 def _columns(module: Any, dtype: DType) -> Any:
@@ -247,7 +248,7 @@ def _columns(module: Any, dtype: DType) -> Any:
 
 def _divide_by_factors(
     builder: Any, dtype: DType, factors: Array, pivots: Array, sides: Array, n: Number, columns: Number,
-    of_vectors: bool, threads: Number | None,
+    of_vectors: bool, threads: Any,
 ) -> None:  # fmt: skip
     """Solve a system whose matrix is factorized; the sides are rows, and not empty unless the matrix is."""
     with builder.if_then((n * columns) > 0):

@@ -121,7 +121,7 @@ class Loop:
 
 @contextmanager
 def counted(
-    builder: Any, stop: Number, start: Number | int = 0, step: int = 1, carried: Sequence[Any] = ()
+    builder: Any, stop: Number, start: Number | int = 0, step: Number | int = 1, carried: Sequence[Any] = ()
 ) -> Iterator[Loop]:
     """Write a loop from a number up to another; the block within is its body."""
     before = builder.basic_block

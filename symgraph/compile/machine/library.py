@@ -16,6 +16,7 @@ from symgraph.compile.machine import factors, positive, scans
 from symgraph.compile.machine.language import invoke
 from symgraph.compile.machine.memory import times
 from symgraph.compile.machine.products import gemm, multiply_stacks, syrk
+from symgraph.compile.machine.threads import POINTER
 from symgraph.compile.machine.vectors import DType, long
 
 __all__ = ["ERRORS", "NO_MEMORY", "emit_call", "gemm", "needs_blas", "syrk"]
@@ -70,8 +71,8 @@ def emit_call(
         shapes: Their sizes in memory.
         transposed: Whether an operand of matmul is read with its last two axes exchanged.
         attributes: Those of the operation.
-        threads: How many threads may share the work of one large product or division, a number of LLVM; results do
-            not depend on it. This one alone where None.
+        threads: The threads of the call, which may share the work of one large product or division; results do not
+            depend on their number. This one alone where None.
 
     Raises:
         TypeError: there is no such operation.
@@ -91,7 +92,7 @@ def emit_call(
         return None
     batch, n = _product(builder, shape[:-2]), shape[-1]
     shared = threads is not None
-    threads = threads if shared else long(1)
+    threads = threads if shared else ir.Constant(POINTER, None)
     if name in _MATRICES_OF_MATRICES:
         return invoke(builder, _MATRICES_OF_MATRICES[name](module, dtype, shared), result, *operands, batch, n, threads)
     if name in _NUMBERS_OF_MATRICES:

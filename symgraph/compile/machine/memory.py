@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from llvmlite import ir
+from llvmlite import binding, ir
 
 from symgraph.compile.loops import Buffer
 from symgraph.compile.machine.language import Number, allocator, counted
@@ -18,6 +18,7 @@ ON_STACK = 16 * 1024
 """So many bytes of scratch of known size stand on the stack."""
 
 _ALIGNMENT = 64
+_GIVEN_BACK, _NOTICED = 2**17, 2**25 - 2**16  # larger pieces go back to the system; of larger ones it learns nothing
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,6 +154,23 @@ def from_heap(builder: Any, count: Any, failed: Callable[[], None]) -> Any:
 def to_heap(builder: Any, address: Any) -> None:
     """Give bytes back."""
     builder.call(intrinsic(builder.module, "free", ir.VoidType(), [BYTE.as_pointer()]), [address])
+
+
+def keep_pages(builder: Any, count: Any) -> None:
+    """Make the C library keep as many bytes as a call takes, which it would give back to the system after each call.
+
+    Pages that are given back are zeroed when they come again, which takes longer than to compute what goes there. The
+    GNU library keeps twice as much as the largest piece that it has been given back, and one that nobody touches costs
+    next to nothing.
+    """
+    if binding.address_of_symbol("gnu_get_libc_version") is None:
+        return
+    with builder.if_then(builder.icmp_unsigned(">", count, long(_GIVEN_BACK)), likely=False):
+        malloc = intrinsic(builder.module, "malloc", BYTE.as_pointer(), [LONG])
+        untouched = builder.call(malloc, [least(builder, count, long(_NOTICED))])
+        kind = ir.FunctionType(ir.VoidType(), [untouched.type])
+        builder.asm(kind, "", "r", [untouched], side_effect=True)  # or LLVM would leave both calls out
+        to_heap(builder, untouched)
 
 
 @dataclass

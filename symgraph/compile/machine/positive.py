@@ -32,6 +32,7 @@ from symgraph.compile.machine.language import (
 )
 from symgraph.compile.machine.sharing import share_in_phases
 from symgraph.compile.machine.substitution import BLOCK, add_product, divide_columns, divide_rows
+from symgraph.compile.machine.threads import POINTER
 from symgraph.compile.machine.vectors import BIT, INT, LONG, DType, long
 
 _AREA = BLOCK * BLOCK
@@ -43,20 +44,20 @@ _WORTH_SHARING = 6  # blocks in a row: 0.3 ms, of which starting threads takes 0
 def cholesky(module: Any, dtype: DType, shared: bool) -> Any:
     """Return the function ``(result, x, batch, n, threads) -> status``."""
 
-    def write(builder: Any, result: Array, x: Array, batch: Number, n: Number, threads: Number) -> None:
+    def write(builder: Any, result: Array, x: Array, batch: Number, n: Number, threads: Any) -> None:
         info = builder.alloca(INT)
         builder.store(_FINE, info)
         blocks = _blocks(n)
         with counted(builder, batch) as i:
             arguments = [result + i.index * (n * n), x + i.index * (n * n), n, info]
-            part, crew = _factor_part(module, dtype), threads.value if shared else None
+            part, crew = _factor_part(module, dtype), threads if shared else None
             share_in_phases(builder, part, arguments, blocks, blocks, _workers(builder, blocks), crew)
             failed = builder.icmp_signed("!=", builder.load(info), _FINE)
             with builder.if_then(failed, likely=False):
                 builder.ret(ir.Constant(INT, NOT_POSITIVE))
         builder.ret(_FINE)
 
-    kinds = [dtype, dtype, LONG, LONG, LONG]
+    kinds = [dtype, dtype, LONG, LONG, POINTER]
     return function(module, f"symgraph.cholesky{'_shared' * shared}.{dtype.name}", INT, kinds, write, attributes=SHORT)
 
 
@@ -64,18 +65,18 @@ def cholesky_pullback(module: Any, dtype: DType, shared: bool) -> Any:
     """Return the function ``(result, factor, cotangent, batch, n, threads) -> status``."""
 
     def write(
-        builder: Any, result: Array, factor: Array, cotangent: Array, batch: Number, n: Number, threads: Number
+        builder: Any, result: Array, factor: Array, cotangent: Array, batch: Number, n: Number, threads: Any
     ) -> None:
         blocks = _blocks(n)
         room_for = workspace(builder, dtype, (blocks + 2) * _AREA)
         with room_for as (room, enough), builder.if_then(enough), counted(builder, batch) as i:
             start = i.index * (n * n)
             arguments = [result + start, factor + start, cotangent + start, n, room]
-            part, crew = _pullback_part(module, dtype), threads.value if shared else None
+            part, crew = _pullback_part(module, dtype), threads if shared else None
             share_in_phases(builder, part, arguments, blocks * 2, blocks, _workers(builder, blocks), crew)
         builder.ret(builder.select(enough, _FINE, ir.Constant(INT, NO_MEMORY)))
 
-    kinds = [dtype, dtype, dtype, LONG, LONG, LONG]
+    kinds = [dtype, dtype, dtype, LONG, LONG, POINTER]
     name = f"symgraph.cholesky_pullback{'_shared' * shared}.{dtype.name}"
     return function(module, name, INT, kinds, write, attributes=SHORT)
 

@@ -1,4 +1,4 @@
-"""Matrix products in row-major memory: by BLAS for floating-point numbers, by loops for the rest.
+"""Matrix products in row-major memory: in tiles or by BLAS for floating-point numbers, by loops for the rest.
 
 BLAS keeps matrices by columns. What it sees of a matrix kept by rows is the transpose, so it is asked for
 ``C.T = B.T @ A.T``: operands exchanged, nothing copied. A transposed operand is a flag.
@@ -14,7 +14,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from symgraph.compile.machine import blas
+from symgraph.compile.machine import blas, tiles
 from symgraph.compile.machine.language import (
     SHORT,
     Array,
@@ -27,6 +27,7 @@ from symgraph.compile.machine.language import (
     zero,
 )
 from symgraph.compile.machine.sharing import piece, pieces_along, share
+from symgraph.compile.machine.threads import POINTER
 from symgraph.compile.machine.vectors import BIT, LONG, DType, long
 
 _VOID = ir.VoidType()
@@ -63,15 +64,13 @@ def gemm(
         lda, ldb, ldc: How many elements apart the rows are, in memory.
         transposed_a, transposed_b: Whether op transposes what is in memory.
         accumulate: Whether to add to C.
-        threads: How many threads may share the work, a number of LLVM; this one alone where None.
+        threads: The threads of the call, which may share the work; this one alone where None.
     """
     arguments = (m, n, k, a, lda, transposed_a, b, ldb, transposed_b, c, ldc, accumulate)
     if threads is None:
         invoke(builder, _gemm(builder.module, dtype), *arguments)
-        return
-    sizes = [Number(builder, size) for size in (m, n, k)]
-    pieces = pieces_along(builder, sizes[0].at_least(sizes[1]), sizes, dtype)
-    share(builder, _slab(builder.module, dtype), arguments, pieces, threads)
+    else:
+        invoke(builder, _shared(builder.module, dtype), *arguments, threads)
 
 
 def syrk(
@@ -153,6 +152,28 @@ def _must_loop(builder: Any, dtype: DType, m: Number, n: Number, k: Number, *str
     for number in (m, n, k, *strides):
         found = builder.or_(found, number > _GREATEST)
     return found
+
+
+def _shared(module: Any, dtype: DType) -> Any:
+    """Return the function of a product that threads share: in tiles, or else in slabs."""
+
+    def write(
+        builder: Any, m: Number, n: Number, k: Number, a: Array, lda: Number, transposed_a: Any,
+        b: Array, ldb: Number, transposed_b: Any, c: Array, ldc: Number, accumulate: Any, threads: Any,
+    ) -> None:  # fmt: skip
+        if tiles.are_better(dtype):
+            with builder.if_then(tiles.are_filled(builder, m, n, k)):
+                steps = *_strides(builder, lda, transposed_a), *_strides(builder, ldb, transposed_b)
+                arguments = [m, n, k, a, *steps[:2], b, *steps[2:], c, ldc, accumulate, threads]
+                with builder.if_then(tiles.multiply(builder, dtype, *arguments)):
+                    builder.ret_void()
+        pieces = pieces_along(builder, m.at_least(n), [m, n, k], dtype)
+        arguments = [m, n, k, a, lda, transposed_a, b, ldb, transposed_b, c, ldc, accumulate]
+        share(builder, _slab(module, dtype), arguments, pieces, threads)
+        builder.ret_void()
+
+    kinds = [LONG, LONG, LONG, dtype, LONG, BIT, dtype, LONG, BIT, dtype, LONG, BIT, POINTER]
+    return function(module, f"symgraph.shared.{dtype.name}", _VOID, kinds, write, distinct=False, attributes=SHORT)
 
 
 def _slab(module: Any, dtype: DType) -> Any:

@@ -17,6 +17,7 @@ from symgraph.compile.machine.frame import mentioned
 from symgraph.compile.machine.memory import Scratch
 from symgraph.compile.machine.scope import INDEX_ERROR, NEGATIVE_POWER, Scope, report
 from symgraph.compile.machine.straight import Stretch, stretches, write_stretch
+from symgraph.compile.machine.threads import dismiss, threads_of_call
 from symgraph.compile.machine.vectors import LONG, element_type, long
 from symgraph.compile.machine.writer import Writer
 
@@ -59,7 +60,9 @@ class _Entry:
         given = [*program.arguments, *given_results(program)]
         objects = python.arguments(builder, len(given) + len(program.sizes) + 1)
         *sizes, threads = (python.number(builder, each, _SIZE) for each in objects[len(given) :])
-        self.scope = Scope(dict(zip(program.sizes, sizes, strict=True)), {}, {}, {}, error, threads)
+        self.scope = Scope(
+            dict(zip(program.sizes, sizes, strict=True)), {}, {}, {}, error, threads_of_call(builder, threads)
+        )
         self.writer = Writer(builder, self.scope)
         for argument, each in zip(given, objects, strict=False):
             if isinstance(argument, Buffer):
@@ -81,6 +84,8 @@ class _Entry:
     def write(self) -> None:
         """Write it."""
         self._numbers_in_memory()
+        taken = [s.buffer for s in self.program.body if isinstance(s, loops.Allocate)] + given_results(self.program)
+        memory.keep_pages(self.builder, self.writer.size(loops.bytes_of(taken)))
         within = {s.buffer for s in loops.walk(self.program.body) if isinstance(s, loops.Allocate)}
         views = {s.result for s in loops.walk(self.program.body) if isinstance(s, loops.View)}
         loose = [b for b in self.program.buffers() if b.role != "result" and b not in within and b not in views]
@@ -149,6 +154,7 @@ class _Entry:
             self.builder.branch(self.failed)
 
     def _give_back(self) -> None:
+        dismiss(self.builder, self.scope.threads)
         for scratch in self.scratch.values():
             scratch.release(self.builder)
         if self.uses_blas:

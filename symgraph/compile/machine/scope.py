@@ -60,7 +60,7 @@ class Scope:
         memories: Buffers.
         indices: Loop indices; of a loop in lanes that of the first lane.
         error: Where an error is noted: its code, and two numbers.
-        threads: How many threads may run; None where this is one of them.
+        threads: The threads of the call; None where this is one of them.
     """
 
     names: dict[str, Any]

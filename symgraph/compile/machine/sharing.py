@@ -16,7 +16,7 @@ from symgraph.compile.machine.language import Number, as_value, counted, invoke
 from symgraph.compile.machine.threads import MOST_CHUNKS, POINTER, TASK, launch
 from symgraph.compile.machine.vectors import BIT, INT, LONG, DType, intrinsic, long
 
-_WORTH_SHARING = 8e6  # multiplications of float64, or twice as many of float32: 0.3 ms, of which starting takes 0.06
+_WORTH_SHARING = 4e6  # multiplications of float64, or twice as many of float32: 0.15 ms, of which starting takes 0.03
 _SLAB = 128
 _MOST = 16
 _ROUNDED_TO = 16
@@ -24,15 +24,20 @@ _ROUNDED_TO = 16
 
 def pieces_along(builder: Any, count: Number, work: Sequence[Number], dtype: DType) -> Number:
     """Return into how many pieces to divide an axis of a number of elements, given factors of the work."""
-    product: Any = ir.Constant(ir.DoubleType(), 1.0)  # which does not overflow
-    for factor in work:
-        product = builder.fmul(product, builder.sitofp(factor.value, ir.DoubleType()))
-    little = builder.fcmp_ordered("<", product, ir.Constant(ir.DoubleType(), _WORTH_SHARING * 8 / dtype.itemsize))
     slabs = (count // _SLAB).at_least(1)
     leading = intrinsic(builder.module, "llvm.ctlz.i64", LONG, [LONG, BIT])
     zeros = builder.call(leading, [slabs.value, ir.Constant(BIT, 0)])
     power = Number(builder, builder.shl(long(1), builder.sub(long(63), zeros))).at_most(_MOST)
-    return Number(builder, builder.select(little, long(1), power.value))
+    return only_if_much(builder, power, work, dtype)
+
+
+def only_if_much(builder: Any, pieces: Number, work: Sequence[Number], dtype: DType) -> Number:
+    """Return the number of pieces, but 1 where there is too little work to share, given factors of it."""
+    product: Any = ir.Constant(ir.DoubleType(), 1.0)  # which does not overflow
+    for factor in work:
+        product = builder.fmul(product, builder.sitofp(factor.value, ir.DoubleType()))
+    little = builder.fcmp_ordered("<", product, ir.Constant(ir.DoubleType(), _WORTH_SHARING * 8 / dtype.itemsize))
+    return Number(builder, builder.select(little, long(1), pieces.value))
 
 
 def piece(count: Number, pieces: Number, number: Number) -> tuple[Number, Number]:
@@ -51,7 +56,7 @@ def share(builder: Any, part: Any, arguments: Sequence[Any], pieces: Number, thr
         part: Takes the arguments, the number of pieces, and the number of the piece.
         arguments: Numbers, arrays, Python's truth values, or LLVM's values.
         pieces: How many there are.
-        threads: How many threads may work, this one included.
+        threads: The threads of the call.
     """
     frame = _frame(builder, [*arguments, pieces], [argument.type for argument in part.args[:-1]])
     launch(builder, _task(builder.module, part, frame.type), builder.bitcast(frame, POINTER), pieces.value, threads)

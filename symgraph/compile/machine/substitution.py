@@ -11,8 +11,8 @@ from typing import Any
 
 from llvmlite import ir
 
-from symgraph.compile.kernels.instructions import llvm_type, shuffled, suffix
-from symgraph.compile.machine import blas
+from symgraph.compile.kernels.instructions import llvm_type, suffix
+from symgraph.compile.machine import blas, vectors
 from symgraph.compile.machine.language import (
     SHORT,
     Array,
@@ -234,7 +234,7 @@ def _exchange(
                         source, step = (corner, across) if inwards else (kept, Number(builder, long(width)))
                         target, apart_ = (kept, Number(builder, long(width))) if inwards else (corner, across)
                         lines = [load_vector(builder, (source + step * i).pointer, GROUP, None) for i in range(GROUP)]
-                        for i, line in enumerate(_transposed(builder, lines)):
+                        for i, line in enumerate(vectors.transposed(builder, lines)):
                             store_vector(builder, line, (target + apart_ * i).pointer, None)
                     with edge:
                         wide, high = ((count - c.index).at_most(GROUP), (n - j.index).at_most(GROUP))
@@ -244,15 +244,3 @@ def _exchange(
                                 kept[close] = corner[far]
                             else:
                                 corner[far] = kept[close]
-
-
-def _transposed(builder: Any, lines: list[Any]) -> list[Any]:
-    """Return the columns of as many vectors as each has elements, a power of two: blocks change places, then parts."""
-    count = stride = len(lines)
-    while stride > 1:
-        stride //= 2
-        upper = [p + count - stride if p & stride else p for p in range(count)]
-        lower = [p + count if p & stride else p + stride for p in range(count)]
-        pairs = [(lines[i & ~stride], lines[i | stride], lower if i & stride else upper) for i in range(count)]
-        lines = [shuffled(builder, *pair) for pair in pairs]
-    return lines
