@@ -133,7 +133,7 @@ def plan_memory(program: Program, threads: int) -> Memory:
 
     Example:
         >>> import numpy as np
-        >>> from symgraph.compile.loops import Axis
+        >>> from symgraph.compile.loops import Axis, Buffer
         >>> double = np.dtype("float64")
         >>> x, y = (Buffer(name, double, (dims.dim("n"),), role) for name, role in [("x", "argument"), ("y", "result")])
         >>> b, t = (Buffer(name, double, (size,), "scratch") for name, size in [("b", dims.dim("n-1")), ("t", 32)])

@@ -6,10 +6,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from llvmlite import ir
@@ -19,7 +21,8 @@ from symgraph.compile.machine import vectors
 from symgraph.compile.machine.vectors import BYTE, INT, LONG, DType, element_type, intrinsic, long
 
 _ON_STACK = 256
-_HUGE = 2**21  # the bytes of a huge page; whole ones are taken from half of one on
+_HUGE = 2**21  # the bytes of a huge page
+_KEPT = 2**25  # the C library keeps smaller pieces for the next call (memory.keep_pages)
 _USE_HUGE_PAGES = 14  # MADV_HUGEPAGE of Linux
 
 SHORT = ("noinline", "optsize")
@@ -234,6 +237,12 @@ def _bytes(array: Array) -> Any:
     return array.builder.bitcast(array.pointer, BYTE.as_pointer())
 
 
+@cache
+def is_in_c_library(name: str) -> bool:
+    """Tell whether the process has a function of the C library that not every one has."""
+    return sys.platform != "win32" and hasattr(ctypes.CDLL(None), name)
+
+
 @contextmanager
 def workspace(builder: Any, dtype: DType, count: Number) -> Iterator[tuple[Array, Any]]:
     """Provide memory for a number of elements, on the stack where they are few; and whether there was enough."""
@@ -257,16 +266,16 @@ def workspace(builder: Any, dtype: DType, count: Number) -> Iterator[tuple[Array
 
 
 def allocator(module: Any) -> Any:
-    """Return the function of a number of bytes that allocates them, on Linux on huge pages where they are many.
+    """Return the function of a number of bytes that allocates them, on Linux on huge pages where they are very many.
 
-    New memory costs a fault for each page that is written to, which takes as long as computing what is written. The C
-    library gives large blocks back to the system, so this is paid at every call.
+    New memory costs a fault for each page that is written to, which takes as long as computing what is written. What
+    the C library gives back to the system whatever it is told costs this at every call.
     """
     address = BYTE.as_pointer()
     malloc = intrinsic(module, "malloc", address, [LONG])
 
     def write(builder: Any, count: Number) -> None:
-        with builder.if_then(count < _HUGE // 2, likely=True):
+        with builder.if_then(count < _KEPT, likely=True):
             builder.ret(builder.call(malloc, [count.value]))
         place = builder.alloca(address)
         whole = (count + (_HUGE - 1)) // _HUGE * _HUGE

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from llvmlite import binding, ir
+from llvmlite import ir
 
 from symgraph.compile.loops import Buffer
-from symgraph.compile.machine.language import Number, allocator, counted
+from symgraph.compile.machine.language import Number, allocator, counted, is_in_c_library
 from symgraph.compile.machine.vectors import BYTE, INT, LONG, element_type, intrinsic, long, splat, width_of
 from symgraph.dims import Dim, Quotient, Size
 
@@ -163,7 +163,7 @@ def keep_pages(builder: Any, count: Any) -> None:
     GNU library keeps twice as much as the largest piece that it has been given back, and one that nobody touches costs
     next to nothing.
     """
-    if binding.address_of_symbol("gnu_get_libc_version") is None:
+    if not is_in_c_library("gnu_get_libc_version"):
         return
     with builder.if_then(builder.icmp_unsigned(">", count, long(_GIVEN_BACK)), likely=False):
         malloc = intrinsic(builder.module, "malloc", BYTE.as_pointer(), [LONG])

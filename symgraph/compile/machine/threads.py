@@ -20,10 +20,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from llvmlite import binding, ir
+from llvmlite import ir
 
 from symgraph.compile.machine import memory
-from symgraph.compile.machine.language import Number, counted, function
+from symgraph.compile.machine.language import Number, counted, function, is_in_c_library
 from symgraph.compile.machine.vectors import BIT, BYTE, INT, LONG, intrinsic, long
 
 POINTER = BYTE.as_pointer()
@@ -214,7 +214,7 @@ def _write_end(builder: Any, crew: Any) -> None:
     with counted(builder, Number(builder, _load(builder, crew, "started"))) as one:
         handle = builder.load(builder.gep(_field(builder, crew, "handles"), [long(0), one.index.value]))
         joined = builder.append_basic_block("joined")
-        if binding.address_of_symbol("pthread_tryjoin_np") is not None:
+        if is_in_c_library("pthread_tryjoin_np"):
             attempt = intrinsic(builder.module, "pthread_tryjoin_np", INT, kinds)
             with (
                 _while_waiting(builder, _LONGER),
@@ -253,7 +253,7 @@ def _call(builder: Any, name: str, *addresses: Any) -> None:
 
 def _can_choose_processors() -> bool:
     """Tell whether the C library lets new threads begin on certain processors."""
-    return sys.platform == "linux" and binding.address_of_symbol("pthread_attr_setaffinity_np") is not None
+    return is_in_c_library("pthread_attr_setaffinity_np")
 
 
 def _processor(builder: Any) -> Any:
