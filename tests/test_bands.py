@@ -114,6 +114,32 @@ WHOLE: dict[str, Loss] = {
 }
 
 
+@pytest.mark.parametrize("offset", [0.5, -0.5, 1.0, np.inf, np.nan])
+def test_conditions_on_numbers_that_are_no_integers(offset: float) -> None:
+    def matrix(L: sg.Expr) -> sg.Expr:
+        index = sg.arange(L.shape[1], dtype="float64")
+        return sg.where(index < index[:, None] + offset, L, 0)
+
+    leaves, value = loss(matrix)
+    outputs = [value, sg.grad(value, leaves[1])]
+    assert set(bands(leaves, outputs)) == {(None, 0) if offset == 1 else (None, None)}
+    feed = data(leaves, n=20, k=2, d=17)
+    for one, other in zip(sg.function(leaves, outputs)(*feed.values()), interpreted(outputs, feed), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-11, atol=1e-12)
+
+
+def test_rows_of_a_derivative_that_data_choose() -> None:
+    with sg.Graph():
+        x, L = sg.placeholder("x", ("n", "d")), sg.placeholder("L", ("k", "d", "d"))
+        p = sg.placeholder("p", ("d",), "int64")
+    mapped = sg.sum(L[None, :, :, :] * x[:, None, None, :], axis=3)
+    value = sg.sum(sg.logsumexp(-0.5 * sg.sum(mapped**2, axis=2), axis=1))
+    output = sg.sum(sg.tril(sg.grad(value, L)[:, p, :]))
+    feed = data([x, L], n=20, k=2, d=11)
+    got = sg.function([x, L, p], output)(*feed.values(), np.arange(11)[::-1])
+    np.testing.assert_allclose(got, interpreted([output], feed | {p: np.arange(11)[::-1]})[0], rtol=1e-11)
+
+
 @pytest.mark.parametrize("name", WHOLE)
 def test_other_selections_leave_nothing_out(name: str) -> None:
     leaves, value = WHOLE[name]

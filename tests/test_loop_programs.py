@@ -245,10 +245,34 @@ def test_a_softmax_of_what_is_not_finite() -> None:
         x = sg.placeholder("x", ("n", "k"))
     gradient = sg.grad(sg.sum(sg.logsumexp(x, axis=1)), x)
     inf = np.inf
-    rows = [[1, -inf, 2], [-inf, -inf, -inf], [1, inf, 2], [inf, inf, 0], [np.nan, 1, 2], [-inf, inf, 0]]
+    rows = [[1, -inf, 2], [-inf, -inf, -inf], [1000, inf, 2], [inf, inf, 0], [np.nan, 1, 2], [-inf, inf, 1e308]]
     check([gradient], {x: np.array(rows)})
     feed = {x: np.array(rows)}
     np.testing.assert_allclose(compiled([gradient], feed)[0], interpreted([gradient], feed)[0], rtol=1e-15)
+
+
+GIVEN = {
+    "a negative square": lambda x: -sg.square(x),
+    "a difference from the logsumexp": lambda x: x - sg.logsumexp(x),
+}
+
+
+@pytest.mark.parametrize("name", GIVEN)
+def test_what_is_given_stands_for_itself_whatever_it_was_made_of(name: str) -> None:
+    with sg.Graph():
+        x = sg.placeholder("x", ("n",))
+    made = GIVEN[name](x)
+    values = np.array([0.5, 1.0, 2.0])
+    np.testing.assert_allclose(sg.function([made], sg.exp(made))(values), np.exp(values), rtol=1e-15)
+    np.testing.assert_allclose(sg.function([x, made], x + sg.exp(made))(values, values), values + np.exp(values))
+
+
+def test_the_exponential_of_a_given_square() -> None:
+    with sg.Graph():
+        x = sg.placeholder("x", ("n",))
+    made = sg.square(x)
+    f = sg.function([x, made], x + sg.exp(-made))
+    np.testing.assert_allclose(f(np.ones(3), np.full(3, 2.0)), 1 + np.exp(np.full(3, -2.0)), rtol=1e-15)
 
 
 def test_an_exponential_of_another_difference_stays() -> None:

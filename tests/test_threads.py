@@ -355,3 +355,18 @@ def _digest() -> str:
     if not _known:
         _known.append(run("import hashlib; print(hashlib.sha256(bits()).hexdigest())", OMP_NUM_THREADS="2"))
     return _known[0]
+
+
+def test_more_threads_than_a_loop_has_chunks() -> None:
+    """On a machine of many processors a large product has more pieces than a call can have threads."""
+    code = """
+import numpy as np, symgraph as sg
+with sg.Graph():
+    a, b = sg.placeholder("a", ("m", "k")), sg.placeholder("b", ("k", "n"))
+f = sg.function([a, b], a @ b, options=sg.Options(threads=200, cache=False))
+random = np.random.default_rng(0)
+x, y = random.normal(size=(64 * 130, 96)), random.normal(size=(96, 64))
+for _ in range(3):
+    np.testing.assert_allclose(f(x, y), x @ y, rtol=1e-11, atol=1e-11)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=120)

@@ -161,8 +161,9 @@ class _Finder:
                 match self.lets[name]:
                     case Let(operation="copy", operands=(inner,)):
                         return self._index(inner)
-                    case Let(operation="add", operands=(inner, Literal(value=value))) if found := self._index(inner):
-                        return found[0], found[1] + int(value)
+                    case Let(operation="add", operands=(inner, Literal(value=value))) if float(value).is_integer():
+                        found = self._index(inner)
+                        return None if found is None else (found[0], found[1] + int(value))
         return None
 
 
@@ -170,7 +171,9 @@ def _band(indices: Sequence[Any], condition: _Condition | None) -> Band:
     """Return what a condition on the last two indices of an element says about its column less its row."""
     if condition is None or len(indices) < 2:
         return None, None
-    row, column = (index.axis if index == Affine(index.axis) else None for index in indices[-2:])
+    row, column = (
+        index.axis if isinstance(index, Affine) and index == Affine(index.axis) else None for index in indices[-2:]
+    )
     if (column, row) == (condition.left, condition.right):
         return None, condition.most
     if (row, column) == (condition.left, condition.right):

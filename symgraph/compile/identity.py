@@ -30,4 +30,5 @@ def _toolchain() -> tuple[str, ...]:
     """Return what else decides the machine code: the versions, and the text of what writes it."""
     texts = sorted(Path(__file__).parent.rglob("*.py"))
     digest = hashlib.sha256(b"\0".join(text.read_bytes() for text in texts)).hexdigest()
-    return sys.version, platform.python_implementation(), np.__version__, llvmlite.__version__, digest
+    library = "".join(platform.libc_ver())
+    return sys.version, platform.python_implementation(), library, np.__version__, llvmlite.__version__, digest

@@ -18,7 +18,7 @@ from symgraph.expr import Expr, constant, constant_value, make, rebuild, scalar_
 from symgraph.op import REGISTRY, Kind, Op
 from symgraph.ops.construct import apply, cast, elementwise_type
 from symgraph.ops.contraction import matmul, parse_subscripts
-from symgraph.ops.elementwise import exp, isfinite, log, multiply, reciprocal, sqrt, square, where
+from symgraph.ops.elementwise import exp, isfinite, log, minimum, multiply, reciprocal, sqrt, square, where
 from symgraph.ops.movement import broadcast_to, expand_dims, permute_dims, reshape, squeeze
 from symgraph.ops.reductions import sum as total
 
@@ -44,8 +44,9 @@ def lower(outputs: Sequence[Expr], leaves: Iterable[Expr]) -> list[Expr]:
         if "expand" in node.op.custom:
             inner = node.op.custom["expand"](*args)
             lowered[node] = lower([inner], [*given, *args])[0]
-        elif (softmax := _softmax(node)) is not None and softmax[1] not in given:
-            lowered[node] = _normalised(lowered[softmax[0]], softmax[1].attrs[0])
+        elif (compound := _compound(node, given)) is not None:
+            meant, x = compound
+            lowered[node] = meant(lowered[x])
         elif rule is not None:
             lowered[node] = rule(*args, *node.attrs)
         else:
@@ -153,11 +154,27 @@ _GAUSSIAN = Op(
 )
 
 
-def _exp(x: Expr) -> Expr:
+def _compound(node: Expr, given: set[Expr]) -> tuple[Callable[[Expr], Expr], Expr] | None:
+    """Return what a node computes, and of which node, where several operations have a better way together.
+
+    Nodes that are given stand for themselves, whatever they were made of.
+    """
+    if node.op.name != "exp" or node.args[0] in given:
+        return None
+    argument = node.args[0]
+    if argument.op.name == "negative" and argument.args[0].op.name == "square" and argument.args[0] not in given:
+        return _gaussian, argument.args[0].args[0]
+    if argument.op.name == "subtract":
+        x, normaliser = argument.args
+        axes = _axes_of_logsumexp(x, normaliser, given)
+        if axes is not None:
+            return partial(_normalised, axes), x
+    return None
+
+
+def _gaussian(x: Expr) -> Expr:
     """The derivative of erfc has a kernel, which shares its exponential with erfc's and is more accurate."""
-    if x.op is REGISTRY["negative"] and x.args[0].op is REGISTRY["square"]:
-        return make(_GAUSSIAN, x.args[0].args)
-    return exp(x)  # type: ignore[no-any-return]
+    return make(_GAUSSIAN, (x,))
 
 
 def _mean(x: Expr, axes: tuple[int, ...], keepdims: bool) -> Expr:
@@ -174,29 +191,26 @@ def _logsumexp(x: Expr, axes: tuple[int, ...], keepdims: bool) -> Expr:
 
 
 def _powers(x: Expr, axes: tuple[int, ...]) -> tuple[Expr, Expr]:
-    """Return the greatest elements along axes, 0 where that is not finite, and ``exp(x - greatest)``."""
-    top = apply(REGISTRY["max"], x, attrs=(axes, True))
+    """Return a shift near the greatest elements along axes, finite whatever these are, and ``exp(x - shift)``."""
+    top = minimum(apply(REGISTRY["max"], x, attrs=(axes, True)), constant(np.finfo(x.dtype.type).max, x.dtype))  # type: ignore[type-var]
     shift: Expr = where(isfinite(top), top, 0)
     return shift, exp(x - shift)
 
 
-def _softmax(node: Expr) -> tuple[Expr, Expr] | None:
-    """Return x and its logsumexp where a node is ``exp(x - logsumexp(x))``, as in the derivative of logsumexp."""
-    if node.op.name != "exp" or node.args[0].op.name != "subtract":
-        return None
-    x, normaliser = node.args[0].args
+def _axes_of_logsumexp(x: Expr, node: Expr, given: set[Expr]) -> tuple[int, ...] | None:
+    """Return the axes where a node is the logsumexp of x over these, along which it has one element."""
     added = None
-    if normaliser.op.name == "expand_dims":
-        added, normaliser = normaliser.attrs[0], normaliser.args[0]
-    if normaliser.op.name != "logsumexp" or normaliser.args[0] is not x:
+    if node.op.name == "expand_dims" and node not in given:
+        added, node = node.attrs[0], node.args[0]
+    if node.op.name != "logsumexp" or node in given or node.args[0] is not x:
         return None
-    axes, keepdims = normaliser.attrs
+    axes, keepdims = node.attrs
     leading = tuple(range(len(axes)))
     aligned = added is None if keepdims else (leading if added is None else added) == tuple(sorted(axes))
-    return (x, normaliser) if aligned else None
+    return axes if aligned else None
 
 
-def _normalised(x: Expr, axes: tuple[int, ...]) -> Expr:
+def _normalised(axes: tuple[int, ...], x: Expr) -> Expr:
     """Return the softmax of x, with the exponentials that its logsumexp adds up."""
     powers = _powers(x, axes)[1]
     result: Expr = powers * reciprocal(total(powers, axes, True))
@@ -307,7 +321,6 @@ def _scatter_set(base: Expr, updates: Expr, *args: Any) -> Expr:
 
 
 _RULES: dict[str, Callable[..., Expr]] = {
-    "exp": _exp,
     "matmul": _matmul,
     "mean": _mean,
     "logsumexp": _logsumexp,

@@ -235,7 +235,8 @@ class _Writer:
         if last and self._entry.in_place:
             # An interrupt from the keyboard would lose what a plain call returns, and may come while this is written.
             done, calls = self._unused("done"), self._bind("starmap", starmap)
-            finish = [f"    for {_targets(returned) or '_'} in {done}:", *("        " + line for line in last)]
+            each = _targets(returned) or self._unused("each")
+            finish = [f"    for {each} in {done}:", *("        " + line for line in last)]
             lines += [f"{done} = []", "try:", f"    {done}.extend({calls}(code, (({', '.join(taken)}),)))", *finish]
             lines += [*unusual, "except BaseException:", *finish, "    raise"]
         else:

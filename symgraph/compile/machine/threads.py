@@ -111,7 +111,8 @@ def _is(builder: Any, relation: str, x: Any, y: int) -> Any:
 
 
 def _write_launch(builder: Any, crew: Any, task: Any, frame: Any, chunks: Number, much: Any) -> None:
-    threads = chunks.at_most(Number(builder, builder.load(_field(builder, crew, "count"))))
+    # There are handles for so many, however many processors and pieces there are.
+    threads = chunks.at_most(Number(builder, builder.load(_field(builder, crew, "count")))).at_most(MOST_CHUNKS)
     none_there = _is(builder, "==", builder.load(_field(builder, crew, "started")), 0)
     alone = builder.or_(threads < 2, builder.and_(none_there, builder.not_(much)))
     with builder.if_then(alone if _HAVE_THREADS else ir.Constant(BIT, 1)):
