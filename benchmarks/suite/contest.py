@@ -42,7 +42,7 @@ call are still there after the next. (So CasADi's buffers are pointed at the arg
 call; left where they are, its smallest calls would be faster than any function that returns an array.)
 
 **The limit** is the same work by hand, ``def limit(problem) -> Run``: a fused Numba kernel or the closed form with
-BLAS, as good as an expert writes it, using ``problem.threads`` threads.
+BLAS, as good as an expert writes it, using ``problem.threads`` threads; ``peers.by_hand(limit)`` among the contestants.
 
 **Checked before timed.** The results of each contestant are compared with those of the first of :data:`REFERENCES`
 that runs, in float64 (for a case in float32 as well), by the largest difference over the largest magnitude of each

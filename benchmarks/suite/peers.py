@@ -15,6 +15,7 @@ import numpy as np
 
 import symgraph as sg
 from benchmarks.suite.contest import Array, Builder, Model, Problem, Run, Skipped
+from symgraph.compile.kernels.lowering import teach
 
 Loss = Callable[..., Any]
 
@@ -28,6 +29,16 @@ def symgraph(model: Callable[..., Model]) -> Builder:
         if outputs is None:
             outputs = [declared.value, sg.gradients(declared.value, list(declared.parameters))]
         return Run(sg.function(list(declared.inputs), outputs), problem.arrays)
+
+    return build
+
+
+def by_hand(limit: Builder) -> Builder:
+    """Return the builder of a kernel written by hand: Numba is taught the functions of vectors that it may call."""
+
+    def build(problem: Problem) -> Run:
+        teach()
+        return limit(problem)
 
     return build
 

@@ -272,6 +272,6 @@ WORKLOAD = Workload(
         "PyTensor": peers.pytensor_function(pytensor_blocks),
         "CasADi": casadi,
         "autograd": peers.autograd_function(autograd_blocks),
-        "limit": limit,
+        "limit": peers.by_hand(limit),
     },
 )

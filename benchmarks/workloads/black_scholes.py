@@ -170,6 +170,6 @@ WORKLOAD = Workload(
         "PyTensor": peers.pytensor(pytensor_loss),
         "CasADi": peers.casadi(casadi_loss),
         "autograd": peers.autograd(array_loss),
-        "limit": limit,
+        "limit": peers.by_hand(limit),
     },
 )

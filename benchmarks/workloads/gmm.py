@@ -398,6 +398,6 @@ WORKLOAD = Workload(
         "PyTensor": peers.pytensor(pytensor_loss),
         "CasADi": casadi,
         "autograd": peers.autograd(array_loss),
-        "limit": limit,
+        "limit": peers.by_hand(limit),
     },
 )

@@ -173,6 +173,6 @@ WORKLOAD = Workload(
         "PyTensor": peers.pytensor(pytensor_loss),
         "CasADi": casadi,
         "autograd": peers.autograd(autograd_loss),
-        "limit": limit,
+        "limit": peers.by_hand(limit),
     },
 )

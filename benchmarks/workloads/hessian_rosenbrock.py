@@ -159,6 +159,6 @@ WORKLOAD = Workload(
         "PyTensor": _by_products(peers.pytensor_function(pytensor_products)),
         "CasADi": casadi,
         "autograd": _by_products(peers.autograd_function(autograd_products)),
-        "limit": limit,
+        "limit": peers.by_hand(limit),
     },
 )

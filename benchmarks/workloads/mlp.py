@@ -164,6 +164,6 @@ WORKLOAD = Workload(
         "PyTensor": peers.pytensor(pytensor_loss),
         "CasADi": peers.casadi(casadi_loss, prepare=with_one_hot),
         "autograd": peers.autograd(autograd_loss),
-        "limit": limit,
+        "limit": peers.by_hand(limit),
     },
 )
