@@ -26,15 +26,15 @@ class Pace:
         least: How many rounds at least.
         block: A contestant whose call is shorter is called for so many seconds in a round.
         rest: How long all wait before a contestant's turn. The idle workers of OpenMP and OpenBLAS spin for up to
-            30 ms in the hope of more work; what spins for one contestant must not take the processor from the next.
+            0.1 s in the hope of more work; what spins for one contestant must not take the processor from the next.
         slow: A contestant whose call takes longer, in seconds, joins the first ``least`` rounds only.
     """
 
     rounds: int = 40
-    seconds: float = 40.0
+    seconds: float = 50.0
     least: int = 5
     block: float = 0.02
-    rest: float = 0.04
+    rest: float = 0.2
     slow: float = 1.0
 
 

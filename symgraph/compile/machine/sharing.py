@@ -7,7 +7,8 @@ loses a tenth, one of 64 a fifth. That there are 2, 4, 8 or 16 of them suits the
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from llvmlite import ir
@@ -20,6 +21,10 @@ _WORTH_SHARING = 4e6  # multiplications of float64, or twice as many of float32:
 _SLAB = 128
 _MOST = 16
 _ROUNDED_TO = 16
+_ALL = -1  # no worker by its number: all take part
+_PATIENCE = (
+    2000  # looks at whether others are done, of which each takes about 0.3 µs, and more where there is more work
+)
 
 
 def pieces_along(builder: Any, count: Number, work: Sequence[Number], dtype: DType) -> Number:
@@ -74,7 +79,8 @@ def share_in_phases(
     """Call a function once for each piece of each phase, on up to so many threads.
 
     A phase begins when all pieces of those before it are done. Threads take the pieces in their order, so one that
-    waits does so for others at work, however few they are.
+    waits does so for others at work, however few they are. One that has to wait for very long goes on alone: where
+    other programs want the processors too, a thread that has been stopped would be waited for in phase after phase.
 
     Args:
         builder: Where to write it.
@@ -90,11 +96,11 @@ def share_in_phases(
             invoke(builder, part, *arguments, phase.index, number.index)
         return
     with builder.goto_entry_block():
-        taken, done = builder.alloca(LONG), builder.alloca(LONG)
-    for count in (taken, done):
-        builder.store(long(0), count)
-    kinds = [*(argument.type for argument in part.args[:-2]), LONG, LONG, taken.type, done.type]
-    frame = _frame(builder, [*arguments, phases, pieces, taken, done], kinds)
+        cells = [builder.alloca(LONG) for _ in range(3)]
+    for cell, value in zip(cells, (0, 0, _ALL), strict=True):
+        builder.store(long(value), cell)
+    kinds = [*(argument.type for argument in part.args[:-2]), LONG, LONG, *(cell.type for cell in cells)]
+    frame = _frame(builder, [*arguments, phases, pieces, *cells], kinds)
     task = _task_of_phases(builder.module, part, frame.type)
     workers = pieces.at_most(workers).at_most(MOST_CHUNKS)
     launch(builder, task, builder.bitcast(frame, POINTER), workers.value, threads)
@@ -123,16 +129,22 @@ def _task_of_phases(module: Any, part: Any, frame: Any) -> Any:
     """Return the task of one thread: to take pieces as long as there are any."""
 
     def write(builder: Any, values: list[Any], number: Any) -> None:
-        *arguments, phases, pieces, taken, done = values
+        *arguments, phases, pieces, taken, done, who = values
         total = builder.mul(phases, pieces)
-        again, work, end = (builder.append_basic_block(name) for name in ("again", "work", "end"))
+        again, take, work, end = (builder.append_basic_block(name) for name in ("again", "take", "work", "end"))
         builder.branch(again)
         builder.position_at_end(again)
+        working = builder.load_atomic(who, "monotonic", 8)
+        others = builder.icmp_signed("!=", working, long(_ALL))
+        builder.cbranch(builder.and_(others, builder.icmp_signed("!=", working, number)), end, take)
+        builder.position_at_end(take)
         mine = builder.atomic_rmw("add", taken, long(1), "monotonic")
         builder.cbranch(builder.icmp_signed("<", mine, total), work, end)
         builder.position_at_end(work)
         phase, piece = builder.udiv(mine, pieces), builder.urem(mine, pieces)
-        _wait_for(builder, done, builder.mul(phase, pieces))
+        patience = builder.add(long(_PATIENCE), builder.mul(pieces, long(_PATIENCE // 32)))
+        with _waiting_for(builder, done, builder.mul(phase, pieces), patience):
+            builder.cmpxchg(who, long(_ALL), number, "monotonic", "monotonic")
         invoke(builder, part, *arguments, phase, piece)
         builder.atomic_rmw("add", done, long(1), "release")
         builder.branch(again)
@@ -141,16 +153,26 @@ def _task_of_phases(module: Any, part: Any, frame: Any) -> Any:
     return _unpacking(module, part, frame, write)
 
 
-def _wait_for(builder: Any, done: Any, count: Any) -> None:
-    """Wait until so many pieces are done, and leave the processor to other threads meanwhile."""
-    check, wait, end = (builder.append_basic_block(name) for name in ("check", "wait", "go"))
+@contextmanager
+def _waiting_for(builder: Any, done: Any, count: Any, patience: Any) -> Iterator[None]:
+    """Wait until so many pieces are done, leaving the processor to other threads; the block runs if that takes long."""
+    before = builder.block
+    check, wait, late, again, end = (builder.append_basic_block(n) for n in ("check", "wait", "late", "again", "go"))
     builder.branch(check)
     builder.position_at_end(check)
+    waited = builder.phi(LONG)
+    waited.add_incoming(long(0), before)
     missing = builder.icmp_signed("<", builder.load_atomic(done, "acquire", 8), count)
     builder.cbranch(missing, wait, end)
     builder.position_at_end(wait)
     if sys.platform != "win32":  # which has no threads here
         builder.call(intrinsic(builder.module, "sched_yield", INT, []), [])
+    builder.cbranch(builder.icmp_signed("==", waited, patience), late, again)
+    builder.position_at_end(late)
+    yield
+    builder.branch(again)
+    builder.position_at_end(again)
+    waited.add_incoming(builder.add(waited, long(1)), again)
     builder.branch(check)
     builder.position_at_end(end)
 
