@@ -61,7 +61,8 @@ def write_outermost(writer: Writer, loop: Loop, failed: Callable[[], None]) -> N
     names, mentioned_buffers = mentioned(loop)
     frame.add_mentioned(writer, names - shared.totals.keys(), mentioned_buffers)
     start, stop = writer.bounds(loop.axis)
-    chunks = long(1) if in_order else _chunks(writer, loop, shared, builder.sub(stop, start))
+    work = writer.size(cost([loop]))
+    chunks = long(1) if in_order else _chunks(writer, loop, shared, work, builder.sub(stop, start))
     for key, value in (("chunks", chunks), ("start", start), ("stop", stop)):
         frame.add(key, value)
     totals = {name: memory.stack(builder, llvm_type(dtype), MOST_CHUNKS) for name, (dtype, _) in shared.totals.items()}
@@ -72,20 +73,19 @@ def write_outermost(writer: Writer, loop: Loop, failed: Callable[[], None]) -> N
         frame.add(("copy", buffer), first)
         frame.add(("distance", buffer), distance)
     task = _task(writer, loop, frame, shared)
-    much = builder.icmp_signed(">=", writer.size(cost([loop])), long(STARTING))
+    much = builder.icmp_signed(">=", work, long(STARTING))
     launch(builder, task, frame.address(), chunks, writer.scope.threads, much)
     _combine(writer, shared, totals, copies, chunks)
     scratch.release(builder)
 
 
-def _chunks(writer: Writer, loop: Loop, shared: _Shared, length: Any) -> Any:
+def _chunks(writer: Writer, loop: Loop, shared: _Shared, work: Any, length: Any) -> Any:
     """Return the number of chunks: one for so much work, and no more than pay for their copies.
 
     Copies are added up one after the other. Work divided among many chunks and the sum of their copies take least time
     together where each takes the same: with as many chunks as the root of how many copies the work is worth.
     """
     builder = writer.builder
-    work = writer.size(cost([loop]))
     chunks = builder.sdiv(work, long(CHUNK))
     if shared.buffers:
         copying: Any = long(1)

@@ -12,8 +12,9 @@ from typing import Any
 
 from llvmlite import ir
 
-from symgraph.compile.kernels.instructions import WIDEST, any_lane, constant
+from symgraph.compile.kernels.instructions import any_lane, constant
 from symgraph.compile.machine import memory, vectors
+from symgraph.compile.machine.language import as_value, function, invoke
 from symgraph.compile.machine.vectors import BIT, long, splat
 
 Band = tuple[int | None, int | None]
@@ -74,15 +75,12 @@ def _limits(band: Band) -> list[Any]:
 def _call(builder: Any, width: int, write: Callable[..., None], result: Any, args: Sequence[Any]) -> Any:
     """Call a function that is written once for each type, that of its last argument, and number of lanes."""
     name = f"symgraph.columns{write.__name__.replace('_', '.')}.{args[-1].type.pointee}.{width}"
-    function = builder.module.globals.get(name)
-    if function is None:
-        function = ir.Function(builder.module, ir.FunctionType(result, [arg.type for arg in args]), name)
-        function.linkage = "internal"
-        set.add(function.attributes, WIDEST)
-        for attribute in ("noinline", "nounwind"):
-            function.attributes.add(attribute)
-        write(ir.IRBuilder(function.append_basic_block("entry")), width, *function.args)
-    return builder.call(function, args)
+
+    def body(builder: Any, *values: Any) -> None:
+        write(builder, width, *[as_value(value, arg.type) for value, arg in zip(values, args, strict=True)])
+
+    made = function(builder.module, name, result, [arg.type for arg in args], body, attributes=("noinline",))
+    return invoke(builder, made, *args)
 
 
 def _write_finite(builder: Any, width: int, count: Any, x: Any) -> None:

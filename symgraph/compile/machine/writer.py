@@ -390,10 +390,6 @@ class Writer:
             )
         report(builder, error, long(INDEX_ERROR), value, size)
 
-    def _first_not_zero(self, x: Any, y: Any) -> Any:
-        nought = splat(self.builder, long(0), vectors.width_of(x))
-        return self.builder.select(self.builder.icmp_signed("!=", x, nought), x, y)
-
     def _get(self, place: Memory, dtype: DType, at: Element) -> Any:
         builder, lanes = self.builder, self.lanes
         if place.lanes > 1:
