@@ -115,7 +115,7 @@ class _Entry:
         values = []
         for result in self.program.results:
             if not isinstance(result, Buffer):
-                values.append((self.writer.operand(result), result.dtype))
+                values.append((self.writer.value(result), result.dtype))
             elif not result.shape:
                 found = self.builder.load(self.scope.memories[result].pointer)
                 values.append((self.writer.from_memory(found, result.dtype), result.dtype))

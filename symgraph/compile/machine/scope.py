@@ -8,7 +8,7 @@ from typing import Any
 
 from symgraph.compile.loops import Axis, Block, Buffer
 from symgraph.compile.machine.memory import Memory
-from symgraph.compile.machine.vectors import long
+from symgraph.compile.machine.vectors import long, width_of
 
 INDEX_ERROR, NEGATIVE_POWER = 1, 2
 """Codes of errors that loops note; those of library calls are negative."""
@@ -23,6 +23,7 @@ class Lanes:
         first: The index of the first lane.
         width: The number of lanes.
         mask: Which lanes there are; all where None.
+        count: How many of them there are.
         totals: The scalars that all lanes accumulate into.
         may_be_empty: Whether the mask may leave out all lanes, so that not even what they share may be read.
     """
@@ -31,6 +32,7 @@ class Lanes:
     first: Any
     width: int
     mask: Any
+    count: Any
     totals: Mapping[str, Any]
     may_be_empty: bool = False
 
@@ -48,6 +50,11 @@ class Element:
     offset: Any
     step: Any = 0
     invalid: Any = None
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether it is the same element for all lanes."""
+        return width_of(self.offset) == 1 and isinstance(self.step, int) and self.step == 0
 
 
 @dataclass
