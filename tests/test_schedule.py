@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 import symgraph as sg
 from symgraph.compile.loops import Allocate, Block, Buffer, Call, Free, Loop, Multiply, Program, buffers_of, walk
-from symgraph.compile.show import show
+from symgraph.compile.show import listing, show
 from symgraph.dims import names
 from symgraph.models import MODELS, symgraph_library
 from tests.helpers.engines import emitted, interpreted, program
@@ -117,7 +118,7 @@ def test_value_and_gradient_of_an_elementwise_chain_share_a_loop() -> None:
     made = program([x], [y, *sg.gradients(y, [x])])
     assert len(loops_over(made, "n")) == 1
     assert scratch(made) == []
-    assert str(made).count("tanh(") == 1
+    assert listing(made).count("tanh(") == 1
 
 
 def test_what_is_used_twice_is_computed_once() -> None:
@@ -125,7 +126,7 @@ def test_what_is_used_twice_is_computed_once() -> None:
         x = sg.placeholder("x", ("n",))
     shared = sg.exp(sg.sin(x))
     made = program([x], [sg.sum(shared), shared * 2, sg.max(shared + 1)])
-    assert str(made).count("exp(") == 1
+    assert listing(made).count("exp(") == 1
 
 
 def test_movement_moves_nothing_by_itself() -> None:
@@ -155,14 +156,14 @@ def test_what_does_not_depend_on_an_axis_is_computed_outside_its_loop() -> None:
     with sg.Graph():
         x, s = sg.placeholder("x", ("n",)), sg.placeholder("s")
     made = program([x, s], [x * sg.exp(s)])
-    inside = str(loops_over(made, "n")[0])
-    assert "exp(" in str(made)
+    inside = listing(replace(made, body=tuple(loops_over(made, "n")[:1])))
+    assert "exp(" in listing(made)
     assert "exp(" not in inside
 
 
 def test_the_text_is_the_same_every_time() -> None:
-    first = str(plan("gmm"))
-    assert str(plan("gmm")) == first
+    first = listing(plan("gmm"))
+    assert listing(plan("gmm")) == first
 
 
 def nested(body: Sequence[Any], around: tuple[Loop, ...] = ()) -> list[tuple[Any, tuple[Loop, ...]]]:
@@ -207,7 +208,7 @@ def test_scratch_exists_from_its_first_use_to_its_last(name: str) -> None:
 def test_every_loop_of_long_rows_has_lanes(name: str) -> None:
     for statement, around in nested(plan(name).body):
         if isinstance(statement, Loop) and not any(isinstance(s, Loop) for s in statement.body):
-            assert statement.lanes or any(loop.lanes for loop in around), str(statement)
+            assert statement.lanes or any(loop.lanes for loop in around), statement
 
 
 def test_a_reduction_over_the_rows_of_a_block_is_not_read_within_it() -> None:

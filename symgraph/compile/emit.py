@@ -11,6 +11,8 @@ import numpy as np
 
 from symgraph.compile import loops
 from symgraph.compile.loops import Affine, Axis, Buffer, Load, Name, Operand, Statement, Subscript
+from symgraph.compile.notation import bound_text, index_text, section_text
+from symgraph.compile.show import signature
 from symgraph.dims import Size, product
 
 _POLICY = "Floating point: sums may be reordered and a*b+c fused; NaN, infinities and signed zeros keep their meaning."
@@ -61,8 +63,7 @@ def _wrapped(line: str) -> list[str]:
 
 
 def _document(program: loops.Program) -> str:
-    takes = [f"{a.name}{loops.shape_text(a.shape)}" if isinstance(a, Buffer) else a.name for a in program.arguments]
-    gives = [f"{r.name}{loops.shape_text(r.shape)}" if isinstance(r, Buffer) else str(r) for r in program.results]
+    takes, gives = signature(program)
     text = textwrap.wrap(f"{', '.join(takes) or 'nothing'} -> {', '.join(gives) or 'nothing'}", 100)
     if len(text) == 1:
         return f'    """{text[0]}"""'
@@ -121,11 +122,10 @@ class _Writer:
                 case loops.Multiply():
                     lines.append(indent + _multiply(statement))
                 case loops.MatrixVector(result=result, matrix=matrix, vector=vector, accumulate=more):
-                    lines.append(
-                        f"{indent}{_whole(result)} {'+=' if more else '='} np.dot({matrix.text}, {vector.text})"
-                    )
+                    term = f"np.dot({section_text(matrix)}, {section_text(vector)})"
+                    lines.append(f"{indent}{_whole(result)} {'+=' if more else '='} {term}")
                 case loops.Outer(result=result, left=left, right=right):
-                    lines.append(f"{indent}{_whole(result)} += np.outer({left.text}, {right.text})")
+                    lines.append(f"{indent}{_whole(result)} += np.outer({section_text(left)}, {section_text(right)})")
                 case loops.Allocate() | loops.Free():
                     pass
                 case loops.Let():
@@ -192,9 +192,9 @@ class _Writer:
                 text = _number(value, dtype)
                 return f"({text})" if text.startswith("-") else text
             case loops.IndexValue(index=index, dtype=dtype):
-                return f"{_dtype(dtype)}({index})"
+                return f"{_dtype(dtype)}({index_text(index)})"
             case loops.Guarded(conditions=conditions, operand=inner, otherwise=otherwise):
-                tests = " and ".join(str(c) for c in conditions)
+                tests = " and ".join(map(bound_text, conditions))
                 return f"({self.operand(inner)} if {tests} else {self.operand(otherwise)})"
         return operand.name
 
@@ -207,7 +207,7 @@ class _Writer:
         if isinstance(index, loops.Wrapped):
             self.kernels.add("wrap_index")
             return f"wrap_index({index.value.name}, {index.size})"
-        return str(index) if isinstance(index, Affine | Name) else ""
+        return index_text(index) if isinstance(index, Affine) else index.name
 
     def _call(self, call: loops.Call) -> str:
         result = call.result
@@ -238,7 +238,7 @@ class _Writer:
     def _argument(self, operand: Operand | Buffer | loops.Transposed) -> str:
         if isinstance(operand, Buffer):
             return operand.name
-        return str(operand) if isinstance(operand, loops.Transposed) else self.operand(operand)
+        return f"{operand.buffer.name}.T" if isinstance(operand, loops.Transposed) else self.operand(operand)
 
     def _shaped(self, result: Buffer, function: str, operands: Sequence[str]) -> str:
         self.library.add(function)
@@ -269,7 +269,7 @@ def _multiply(statement: loops.Multiply) -> str:
 
 def _whole(section: loops.Section) -> str:
     """Return what is written to: all elements of the section."""
-    return section.text if section.indices else f"{section.buffer.name}[:]"
+    return section_text(section) if section.indices else f"{section.buffer.name}[:]"
 
 
 def _panel(panel: loops.Panel, is_result: bool) -> str:

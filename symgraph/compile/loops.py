@@ -1,7 +1,7 @@
 """The loop language: what a schedule becomes, what storage is planned for, and what is emitted.
 
-A program is a list of statements over typed scalars and buffers. It prints readably (``str(program)``), and
-knows neither graphs nor source code.
+A program is a list of statements over typed scalars and buffers, which knows neither graphs nor source code.
+`show.show` prints it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from symgraph.dims import Dim, Size, product
+from symgraph.dims import Size, product
 
 DType: TypeAlias = "np.dtype[np.generic]"
 
@@ -77,22 +77,6 @@ class Affine:
     divisor: int = 1
     block: Block | None = None
 
-    def __str__(self) -> str:
-        text = self._numerator() if self.divisor == 1 else f"({self._numerator()}) // {self.divisor}"
-        return text if self.block is None else f"{text} - {self.block.name}"
-
-    def _numerator(self) -> str:
-        if self.axis is None:
-            return str(self.offset)
-        scaled = {1: self.axis.name, -1: f"-{self.axis.name}"}.get(self.step, f"{self.step} * {self.axis.name}")
-        if isinstance(self.offset, int) and self.offset == 0:
-            return scaled
-        return (
-            f"{scaled} + {self.offset}"
-            if isinstance(self.offset, Dim) or self.offset > 0
-            else f"{scaled} - {-self.offset}"
-        )
-
 
 @dataclass(frozen=True)
 class Name:
@@ -101,9 +85,6 @@ class Name:
     name: str
     dtype: DType
 
-    def __str__(self) -> str:
-        return self.name
-
 
 @dataclass(frozen=True)
 class Wrapped:
@@ -111,9 +92,6 @@ class Wrapped:
 
     value: Name
     size: Size
-
-    def __str__(self) -> str:
-        return f"{self.value}"
 
 
 Subscript: TypeAlias = "Affine | Wrapped | Name"
@@ -131,13 +109,6 @@ class Load:
         """The type of the element."""
         return self.buffer.dtype
 
-    def __str__(self) -> str:
-        return (
-            f"{self.buffer.name}[{', '.join(str(i) for i in self.indices)}]"
-            if self.indices
-            else f"{self.buffer.name}[()]"
-        )
-
 
 @dataclass(frozen=True)
 class Scalar:
@@ -145,9 +116,6 @@ class Scalar:
 
     name: str
     dtype: DType
-
-    def __str__(self) -> str:
-        return self.name
 
 
 @dataclass(frozen=True)
@@ -157,9 +125,6 @@ class Literal:
     value: Any
     dtype: DType
 
-    def __str__(self) -> str:
-        return f"{self.value:g}" if self.dtype.kind == "f" else str(self.value)
-
 
 @dataclass(frozen=True)
 class IndexValue:
@@ -167,9 +132,6 @@ class IndexValue:
 
     index: Affine
     dtype: DType
-
-    def __str__(self) -> str:
-        return str(self.index)
 
 
 @dataclass(frozen=True)
@@ -185,9 +147,6 @@ class Guarded:
         """The type of the element."""
         return self.operand.dtype
 
-    def __str__(self) -> str:
-        return f"({self.operand} if {' and '.join(str(c) for c in self.conditions)} else {self.otherwise})"
-
 
 @dataclass(frozen=True)
 class Bound:
@@ -196,10 +155,6 @@ class Bound:
     index: Affine
     size: Size
     stride: int = 1
-
-    def __str__(self) -> str:
-        text = f"0 <= {self.index} < {self.size}"
-        return text if self.stride == 1 else f"{text} and ({self.index}) % {self.stride} == 0"
 
 
 Operand: TypeAlias = "Name | Load | Scalar | Literal | IndexValue | Guarded"
@@ -217,9 +172,6 @@ class Let:
     attributes: tuple[Any, ...] = ()
     function: Any = None
 
-    def __str__(self) -> str:
-        return f"{self.name} = {say(self)}"
-
 
 @dataclass(frozen=True)
 class Store:
@@ -228,9 +180,6 @@ class Store:
     buffer: Buffer
     indices: tuple[Subscript, ...]
     operand: Operand
-
-    def __str__(self) -> str:
-        return f"{Load(self.buffer, self.indices)} = {self.operand}"
 
 
 @dataclass(frozen=True)
@@ -241,9 +190,6 @@ class Start:
     dtype: DType
     how: str
 
-    def __str__(self) -> str:
-        return f"{self.name} = {_IDENTITY_TEXT[self.how]}"
-
 
 @dataclass(frozen=True)
 class Accumulate:
@@ -253,10 +199,6 @@ class Accumulate:
     how: str
     operand: Operand
 
-    def __str__(self) -> str:
-        symbol = {"sum": "+=", "prod": "*=", "any": "|=", "all": "&=", "set": "="}.get(self.how, f"{self.how}=")
-        return f"{self.target} {symbol} {self.operand}"
-
 
 @dataclass(frozen=True)
 class Fill:
@@ -265,10 +207,6 @@ class Fill:
     buffer: Buffer
     how: str
     source: Buffer | Literal | None = None
-
-    def __str__(self) -> str:
-        source = self.source.name if isinstance(self.source, Buffer) else self.source
-        return f"{self.buffer.name}[...] = {_IDENTITY_TEXT[self.how] if source is None else source}"
 
 
 @dataclass(frozen=True)
@@ -281,20 +219,12 @@ class Call:
     attributes: tuple[Any, ...] = ()
     user: Any = None
 
-    def __str__(self) -> str:
-        shown = [str(o) if not isinstance(o, Buffer) else o.name for o in self.operands]
-        shown += [str(a) for a in self.attributes]
-        return f"{self.result.name} = {self.function}({', '.join(shown)})"
-
 
 @dataclass(frozen=True)
 class Transposed:
     """A matrix in a buffer, read with its axes exchanged."""
 
     buffer: Buffer
-
-    def __str__(self) -> str:
-        return f"{self.buffer.name}.T"
 
 
 @dataclass(frozen=True)
@@ -304,9 +234,6 @@ class View:
     result: Buffer
     source: Buffer
 
-    def __str__(self) -> str:
-        return f"{self.result.name} = {self.source.name} as {shape_text(self.result.shape)}"
-
 
 @dataclass(frozen=True)
 class Allocate:
@@ -314,18 +241,12 @@ class Allocate:
 
     buffer: Buffer
 
-    def __str__(self) -> str:
-        return f"{self.buffer.name}{shape_text(self.buffer.shape)} = scratch"
-
 
 @dataclass(frozen=True)
 class Free:
     """Scratch is not used any more."""
 
     buffer: Buffer
-
-    def __str__(self) -> str:
-        return f"free {self.buffer.name}"
 
 
 @dataclass(frozen=True)
@@ -346,10 +267,6 @@ class Panel:
     local: bool = False
     transposed: bool = False
 
-    def __str__(self) -> str:
-        where = "" if self.block is None or self.local else "[:, rows]" if self.along else "[rows]"
-        return f"{self.buffer.name}{where}{'.T' if self.transposed else ''}"
-
 
 @dataclass(frozen=True)
 class Multiply:
@@ -364,9 +281,6 @@ class Multiply:
     right: Panel
     accumulate: bool = False
     symmetric: bool = False
-
-    def __str__(self) -> str:
-        return f"{self.result} {'+=' if self.accumulate else '='} {self.left} @ {self.right}"
 
 
 @dataclass(frozen=True)
@@ -392,19 +306,6 @@ class Section:
         shape = self.buffer.shape[len(self.indices) :]
         return shape[::-1] if self.transposed else shape
 
-    @property
-    def text(self) -> str:
-        """The section in NumPy's notation, without its band."""
-        text = str(Load(self.buffer, self.indices)) if self.indices else self.buffer.name
-        return f"{text}.T" if self.transposed else text
-
-    def __str__(self) -> str:
-        text = self.text
-        for function, limit in zip(("triu", "tril"), self.band, strict=True):
-            if limit is not None:
-                text = f"{function}({text})" if limit == 0 else f"{function}({text}, {limit})"
-        return text
-
 
 @dataclass(frozen=True)
 class MatrixVector:
@@ -418,9 +319,6 @@ class MatrixVector:
     vector: Section
     accumulate: bool = False
 
-    def __str__(self) -> str:
-        return f"{self.result} {'+=' if self.accumulate else '='} {self.matrix} @ {self.vector}"
-
 
 @dataclass(frozen=True)
 class Outer:
@@ -432,9 +330,6 @@ class Outer:
     result: Section
     left: Section
     right: Section
-
-    def __str__(self) -> str:
-        return f"{self.result} += outer({self.left}, {self.right})"
 
 
 @dataclass(frozen=True)
@@ -451,28 +346,10 @@ class Loop:
     body: tuple[Statement, ...]
     lanes: bool = False
 
-    def __str__(self) -> str:
-        inner = "\n".join("  " + line for statement in self.body for line in str(statement).splitlines())
-        return f"{self.head()}:\n{inner}"
-
-    def head(self) -> str:
-        """Return the line that begins the loop."""
-        axis = self.axis
-        if isinstance(axis, Block):
-            return f"for rows from {axis.name} of {axis.size}, {axis.rows} at a time"
-        head = f"for {axis.name} in rows" if axis.block is not None else f"for {axis.name} < {axis.size}"
-        if axis.start != 0:
-            head = f"for {axis.start} <= {axis.name} < {axis.size}"
-        return f"{head}, in lanes" if self.lanes else head
-
 
 Statement: TypeAlias = (
     "Let | Store | Start | Accumulate | Fill | Call | View | Allocate | Free | Multiply | MatrixVector | Outer | Loop"
 )
-
-_IDENTITY_TEXT = {
-    "sum": "0", "prod": "1", "max": "-inf", "min": "inf", "any": "False", "all": "True", "set": "0",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -504,12 +381,6 @@ class Program:
                 if buffer.role != "argument" and id(buffer) not in seen:
                     seen.add(id(buffer))
                     yield buffer
-
-    def __str__(self) -> str:
-        takes = ", ".join(f"{a.name}{shape_text(a.shape)}" if isinstance(a, Buffer) else a.name for a in self.arguments)
-        gives = ", ".join(f"{r.name}{shape_text(r.shape)}" if isinstance(r, Buffer) else str(r) for r in self.results)
-        body = "\n".join("  " + line for statement in self.body for line in str(statement).splitlines())
-        return f"{self.name}({takes}) -> {gives}\n{body}\n"
 
 
 def walk(body: Sequence[Statement]) -> Iterator[Statement]:
@@ -645,16 +516,3 @@ def bytes_of(values: Iterable[Buffer | Operand]) -> Size:
     for value in values:
         total = total + value.dtype.itemsize * product(getattr(value, "shape", ()))
     return total
-
-
-def shape_text(shape: Sequence[Size]) -> str:
-    """Return a shape as it stands behind a buffer's name: ``[n,d]``."""
-    return f"[{','.join(str(size) for size in shape)}]" if shape else ""
-
-
-def say(let: Let) -> str:
-    """Return the right side of a scalar statement, for people."""
-    shown = [str(operand) for operand in let.operands]
-    if let.template is not None:
-        return let.template.format(*shown)
-    return f"{let.operation}({', '.join(shown + [str(a) for a in let.attributes])})"

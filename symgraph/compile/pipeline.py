@@ -30,7 +30,7 @@ from symgraph.compile.memory import Memory, plan_memory
 from symgraph.compile.overlap import overlap
 from symgraph.compile.products import find_products
 from symgraph.compile.schedule import schedule
-from symgraph.compile.show import show
+from symgraph.compile.show import listing, show
 from symgraph.compile.stencil import sink_places
 from symgraph.compile.tidy import tidy
 from symgraph.dims import evaluate
@@ -75,7 +75,7 @@ class Compiled:
             return kernel
         # Neither text says of which types arguments and results are.
         kinds = [each.dtype.str for each in (*program.arguments, *program.results)]
-        text = f"{self.source}\n{program}\n{kinds}"
+        text = f"{self.source}\n{listing(program)}\n{kinds}"
         identity = program_identity("numba", options)
         return assembly.load(program, text, cache=options.cache, cache_dir=options.cache_dir, identity=identity)
 

@@ -1,54 +1,81 @@
-"""A loop program for people: formulas instead of one operation a line.
+"""A loop program as text: every statement by itself, or with formulas for people.
 
-A scalar that one statement of the same loop body uses is written where it is used. ``str(program)`` shows every
-statement by itself.
+In a formula a scalar that one statement of the same loop body uses is written where it is used.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
+from typing import NamedTuple
 
 from symgraph.compile import loops
-from symgraph.compile.loops import Buffer, Let, Loop, Name, Program, Statement, buffers_of, walk, written
+from symgraph.compile.loops import Buffer, Let, Loop, Name, Operand, Program, Statement, Transposed, walk
+from symgraph.compile.notation import bound_text, index_text, section_text, shape_text
 
 WIDTH = 60
 """A longer formula keeps its name."""
 
+_BINDS = {"add": 1, "subtract": 1, "multiply": 2, "divide": 2, "negative": 3}
+"""How tightly an operation binds; one that is not here stands in brackets, and needs its operands in brackets."""
+
+_WHOLE = 4
+
+_IDENTITY = {
+    "sum": "0", "prod": "1", "max": "-inf", "min": "inf", "any": "False", "all": "True", "set": "0",
+}  # fmt: skip
+_SYMBOL = {"sum": "+=", "prod": "*=", "max": "max=", "min": "min=", "any": "|=", "all": "&=", "set": "="}
+
 
 def show(program: Program) -> str:
-    """Return a program as text."""
+    """Return a program as formulas."""
     mentions = Counter(name for statement in walk(program.body) for name in loops.mentioned(statement))
-    mentions.update(r.name for r in program.results if isinstance(r, Name))
-    single = {name for name, count in mentions.items() if count == 1}
-    single -= {r.name for r in program.results if isinstance(r, Name)}
-    head, *_ = str(replace(program, body=())).splitlines()
+    results = {r.name for r in program.results if isinstance(r, Name)}
+    return _text(program, {name for name, count in mentions.items() if count == 1} - results)
+
+
+def listing(program: Program) -> str:
+    """Return a program statement by statement: all that distinguishes its loops from those of others."""
+    return _text(program, frozenset())
+
+
+def _text(program: Program, single: AbstractSet[str]) -> str:
+    takes, gives = signature(program)
+    head = f"{program.name}({', '.join(takes)}) -> {', '.join(gives)}"
     return "\n".join([head, *_lines(program.body, single, 1), ""])
 
 
-def _lines(body: Sequence[Statement], single: set[str], depth: int) -> list[str]:
-    inlined = _inlined(body, single)
-    formulas: dict[str, _Formula] = {}
+def signature(program: Program) -> tuple[list[str], list[str]]:
+    """Return what a program takes and what it gives."""
+
+    def named(value: Buffer | Operand) -> str:
+        return f"{value.name}{shape_text(value.shape)}" if isinstance(value, Buffer) else _Printer().operand(value)
+
+    return [named(each) for each in program.arguments], [named(each) for each in program.results]
+
+
+def _lines(body: Sequence[Statement], single: AbstractSet[str], depth: int) -> list[str]:
+    """Return the lines of statements, of which scalars with a single use may be written there."""
+    inlined = _inlined(body, single) if single else frozenset()
+    printer, indent = _Printer(), "  " * depth
     found: list[str] = []
     for statement in body:
         if isinstance(statement, Loop):
-            found.append("  " * depth + f"{statement.head()}:")
+            found.append(f"{indent}{_head(statement)}:")
             found += _lines(statement.body, single, depth + 1)
-            continue
-        if isinstance(statement, Let):
-            text = _formula(statement, formulas)
-            if statement.name in inlined and len(text.text) <= WIDTH:
-                formulas[statement.name] = text
+        elif isinstance(statement, Let):
+            formula = printer.formula(statement)
+            if statement.name in inlined and len(formula.text) <= WIDTH:
+                printer.formulas[statement.name] = formula
             else:
-                found.append("  " * depth + f"{statement.name} = {text.text}")
-            continue
-        found.append("  " * depth + str(_put_in(statement, formulas)))
+                found.append(f"{indent}{statement.name} = {formula.text}")
+        else:
+            found.append(f"{indent}{printer.statement(statement)}")
     return found
 
 
-def _inlined(body: Sequence[Statement], single: set[str]) -> set[str]:
+def _inlined(body: Sequence[Statement], single: AbstractSet[str]) -> set[str]:
     """Return the scalars that one later statement of the same body uses, while what they read is still the same."""
     users = {name: k for k, s in enumerate(body) if not isinstance(s, Loop) for name in loops.mentioned(s)}
     found: set[str] = set()
@@ -58,80 +85,134 @@ def _inlined(body: Sequence[Statement], single: set[str]) -> set[str]:
         if isinstance(statement, Let) and statement.name in single and statement.name in users:
             # A formula is put in where its user stands, which may itself be put in further down.
             user = users[statement.name]
-            if all(last.get(buffer, len(body)) >= user for buffer in buffers_of(statement)):
+            if all(last.get(buffer, len(body)) >= user for buffer in loops.buffers_of(statement)):
                 found.add(statement.name)
                 users |= dict.fromkeys(loops.mentioned(statement), user)
         for one in walk([statement]):
-            last |= dict.fromkeys(written(one), k)
+            last |= dict.fromkeys(loops.written(one), k)
     return found
 
 
-_BINDS = {"add": 1, "subtract": 1, "multiply": 2, "divide": 2, "negative": 3}
-"""How tightly an operation binds; one that is not here stands in brackets, and needs its operands in brackets."""
+def _head(loop: Loop) -> str:
+    """Return the line that begins a loop."""
+    axis = loop.axis
+    if isinstance(axis, loops.Block):
+        return f"for rows from {axis.name} of {axis.size}, {axis.rows} at a time"
+    head = f"for {axis.name} in rows" if axis.block is not None else f"for {axis.name} < {axis.size}"
+    if axis.start != 0:
+        head = f"for {axis.start} <= {axis.name} < {axis.size}"
+    return f"{head}, in lanes" if loop.lanes else head
 
-_WHOLE = 4
 
-
-class _Formula(loops.Name):
-    """A formula in the place of the scalar that it defines."""
+class _Formula(NamedTuple):
+    """The right side of a scalar's definition, and how tightly it binds."""
 
     text: str
     binds: int
 
-    def __str__(self) -> str:
-        return self.text if self.binds == _WHOLE else f"({self.text})"
 
+class _Printer:
+    """Writes statements and operands.
 
-def _formula(let: Let, formulas: Mapping[str, _Formula]) -> _Formula:
-    operands = _put_in(let.operands, formulas)
-    if let.template is None:
-        shown = [_bare(operand) for operand in operands] + [str(a) for a in let.attributes]
-        text, binds = f"{let.operation}({', '.join(shown)})", _WHOLE
-    elif let.template == "{0}" and isinstance(operands[0], _Formula):
-        text, binds = operands[0].text, operands[0].binds
-    else:
-        binds = _BINDS.get(let.operation, 0)
-        needed = [binds, binds + 1]
-        shown = [
-            operand.text if isinstance(operand, _Formula) and 0 < least <= operand.binds else str(operand)
-            for operand, least in zip(operands, needed if binds else [0] * len(operands), strict=False)
-        ]
-        text = let.template.format(*shown)
+    Attributes:
+        formulas: What is written in the place of some scalars.
+    """
+
+    def __init__(self) -> None:
+        self.formulas: dict[str, _Formula] = {}
+
+    def formula(self, let: Let) -> _Formula:
+        """Return the right side of a scalar statement."""
+        operands = let.operands
+        if let.template is None:
+            return _Formula(f"{let.operation}({self._listed(operands, let.attributes)})", _WHOLE)
         if let.template == "{0}":
-            binds = 0 if isinstance(operands[0], loops.IndexValue) else _WHOLE
-    formula = _Formula(let.name, let.dtype)
-    object.__setattr__(formula, "text", text)
-    object.__setattr__(formula, "binds", binds)
-    return formula
+            (copied,) = operands
+            if isinstance(copied, Name) and copied.name in self.formulas:
+                return self.formulas[copied.name]
+            return _Formula(self.operand(copied), 0 if isinstance(copied, loops.IndexValue) else _WHOLE)
+        binds = _BINDS.get(let.operation, 0)
+        needed = (binds, binds + 1) if binds else (_WHOLE,) * len(operands)
+        shown = [self.operand(operand, least) for operand, least in zip(operands, needed, strict=False)]
+        return _Formula(let.template.format(*shown), binds)
+
+    def _listed(self, operands: Iterable[Operand | Buffer | Transposed], attributes: Iterable[object]) -> str:
+        return ", ".join([*(self._whole(operand) for operand in operands), *map(str, attributes)])
+
+    def _whole(self, operand: Operand | Buffer | Transposed) -> str:
+        match operand:
+            case Buffer(name=name):
+                return name
+            case Transposed(buffer=buffer):
+                return f"{buffer.name}.T"
+        return self.operand(operand, 0)
+
+    def statement(self, statement: Statement) -> str:
+        """Return a statement that defines no scalar and is no loop."""
+        match statement:
+            case loops.Store(buffer=buffer, indices=indices, operand=operand):
+                return f"{self._element(buffer, indices)} = {self.operand(operand, 0)}"
+            case loops.Accumulate(target=target, how=how, operand=operand):
+                return f"{self.operand(target)} {_SYMBOL[how]} {self.operand(operand, 0)}"
+            case loops.Start(name=name, how=how):
+                return f"{name} = {_IDENTITY[how]}"
+            case loops.Fill(buffer=buffer, how=how, source=source):
+                return f"{buffer.name}[...] = {_IDENTITY[how] if source is None else self._whole(source)}"
+            case loops.Call(function=function, result=result, operands=operands, attributes=attributes):
+                return f"{result.name} = {function}({self._listed(operands, attributes)})"
+            case loops.View(result=result, source=source):
+                return f"{result.name} = {source.name} as {shape_text(result.shape)}"
+            case loops.Allocate(buffer=buffer):
+                return f"{buffer.name}{shape_text(buffer.shape)} = scratch"
+            case loops.Free(buffer=buffer):
+                return f"free {buffer.name}"
+            case loops.Multiply(result=result, left=left, right=right, accumulate=more):
+                return f"{_panel(result)} {'+=' if more else '='} {_panel(left)} @ {_panel(right)}"
+            case loops.MatrixVector(result=result, matrix=matrix, vector=vector, accumulate=more):
+                return f"{_section(result)} {'+=' if more else '='} {_section(matrix)} @ {_section(vector)}"
+            case loops.Outer(result=result, left=left, right=right):
+                return f"{_section(result)} += outer({_section(left)}, {_section(right)})"
+        raise TypeError(f"no statement: {statement!r}")
+
+    def operand(self, operand: Operand, least: int = _WHOLE) -> str:
+        """Return an operand; a formula that binds less tightly than needed stands in brackets."""
+        match operand:
+            case Name(name=name):
+                formula = self.formulas.get(name)
+                if formula is None:
+                    return name
+                return formula.text if formula.binds >= least else f"({formula.text})"
+            case loops.Load(buffer=buffer, indices=indices):
+                return self._element(buffer, indices)
+            case loops.Literal(value=value, dtype=dtype):
+                return f"{value:g}" if dtype.kind == "f" else str(value)
+            case loops.IndexValue(index=index):
+                return index_text(index)
+            case loops.Guarded(conditions=conditions, operand=inner, otherwise=otherwise):
+                tests = " and ".join(map(bound_text, conditions))
+                return f"({self.operand(inner)} if {tests} else {self.operand(otherwise)})"
+        return operand.name
+
+    def _element(self, buffer: Buffer, indices: Sequence[loops.Subscript]) -> str:
+        return f"{buffer.name}[{', '.join(map(self._subscript, indices)) or '()'}]"
+
+    def _subscript(self, index: loops.Subscript) -> str:
+        match index:
+            case loops.Affine():
+                return index_text(index)
+            case loops.Wrapped(value=value):
+                return self.operand(value)
+        return self.operand(index)
 
 
-def _bare(operand: Any) -> str:
-    return operand.text if isinstance(operand, _Formula) else str(operand)
+def _panel(panel: loops.Panel) -> str:
+    where = "" if panel.block is None or panel.local else "[:, rows]" if panel.along else "[rows]"
+    return f"{panel.buffer.name}{where}{'.T' if panel.transposed else ''}"
 
 
-def _put_in(value: Any, formulas: Mapping[str, _Formula]) -> Any:
-    match value:
-        case Name(name=name):
-            return formulas.get(name, value)
-        case tuple():
-            return tuple(_put_in(part, formulas) for part in value)
-        case Let(operands=operands):
-            return replace(value, operands=_put_in(operands, formulas))
-        case loops.Store(indices=indices, operand=operand):
-            return replace(value, indices=_put_in(indices, formulas), operand=_stripped(_put_in(operand, formulas)))
-        case loops.Accumulate(target=target, operand=operand):
-            return replace(value, target=_put_in(target, formulas), operand=_stripped(_put_in(operand, formulas)))
-        case loops.Load(indices=indices):
-            return replace(value, indices=_put_in(indices, formulas))
-        case loops.Wrapped(value=name):
-            return replace(value, value=_put_in(name, formulas))
-        case loops.Guarded(operand=operand, otherwise=otherwise):
-            return replace(value, operand=_put_in(operand, formulas), otherwise=_put_in(otherwise, formulas))
-    return value
-
-
-def _stripped(operand: Any) -> Any:
-    """Return a formula without the brackets that a whole right side does not need."""
-    if isinstance(operand, _Formula):
-        object.__setattr__(operand, "binds", _WHOLE)
-    return operand
+def _section(section: loops.Section) -> str:
+    text = section_text(section)
+    for function, limit in zip(("triu", "tril"), section.band, strict=True):
+        if limit is not None:
+            text = f"{function}({text})" if limit == 0 else f"{function}({text}, {limit})"
+    return text
