@@ -234,6 +234,17 @@ def test_the_emitted_source_is_python(graph):
     assert "x" in f.loops
 
 
+def test_formulas_are_made_once_when_they_are_read(graph, monkeypatch):
+    shown = []
+    monkeypatch.setattr("symgraph.compile.pipeline.show", lambda program: f"{shown.append(program)}")
+    x = sg.placeholder("x", ("n",))
+    f = sg.function([x], sg.sum(x * x))
+    f(np.ones(3))
+    assert not shown
+    assert f.loops == f.loops == "None"
+    assert len(shown) == 1
+
+
 def test_the_numpy_backend_does_not_import_numba():
     program = (
         "import sys, symgraph as sg\n"

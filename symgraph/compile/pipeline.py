@@ -46,13 +46,11 @@ class Compiled:
 
     Attributes:
         source: The emitted module.
-        loops: The loop program, printed.
         in_place: Positions of outputs that are written over inputs, each with that of the input.
     """
 
     def __init__(self, program: LoopProgram, options: Options) -> None:
         self.source = emit(program)
-        self.loops = show(program)
         self._constants = [np.array(value) for _, value in program.constants]
         self._program = program
         # A user's own functions are Python that Numba has to compile: such programs are compiled from their text.
@@ -64,6 +62,11 @@ class Compiled:
         self._numbers = tuple(None if getattr(r, "shape", ()) else r.dtype.type for r in program.results)
         self.in_place = {i: program.arguments.index(r) for i, r in enumerate(program.results) if _is_argument(r)}
         self._options = options
+
+    @cached_property
+    def loops(self) -> str:
+        """The loop program as formulas, which are made when they are first asked for."""
+        return show(self._program)
 
     @cached_property
     def _code(self) -> Callable[..., tuple[Any, ...]]:
