@@ -36,7 +36,7 @@ OPTIONS = {
 @pytest.fixture(autouse=True)
 def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let threads share loops of a few hundred elements, for which they are not worth starting."""
-    monkeypatch.setattr("symgraph.compile.machine.chunks.CHUNK", 2000)
+    monkeypatch.setattr("symgraph.compile.machine.cost.CHUNK", 2000)
 
 
 def grow(source: random.Random, steps: int, smooth: bool = True) -> tuple[RandomGraph, list[sg.Expr]]:

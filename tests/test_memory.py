@@ -100,6 +100,13 @@ def test_each_chunk_of_a_loop_adds_to_a_copy_of_its_own():
     assert plan_memory(program(*accumulating("d", "set")), 2).accumulators.formula == "0"
 
 
+def test_a_loop_that_begins_behind_its_end_copies_nothing():
+    total, axis = scratch("total", 2), Axis("i", dim("n"), start=1)
+    element = Load(total, (Affine(Axis("k", 1)),))
+    body = Allocate(total), Loop(axis, (Accumulate(element, "sum", Literal(1.0, DOUBLE)),))
+    assert plan_memory(program(*body), 2).at({"n": 0}).accumulators.bytes == 0
+
+
 def test_scratch_that_no_statement_allocates_lives_all_the_time():
     a, b, seen = scratch("a", "n"), scratch("b", "n"), scratch("v", 1, "n")
     result = Buffer("y", DOUBLE, (dim("n"),), "result")

@@ -347,7 +347,7 @@ def test_random_programs_compute_the_same_in_place(fuse):
 
 @pytest.mark.parametrize("seed", range(300 if EXHAUSTIVE else 4))
 def test_random_programs_compute_the_same_in_place_as_machine_code(seed, monkeypatch):
-    monkeypatch.setattr("symgraph.compile.machine.chunks.CHUNK", 2000)
+    monkeypatch.setattr("symgraph.compile.machine.cost.CHUNK", 2000)
     for number in range(100 * seed, 100 * seed + 100):
         with sg.Graph():
             graph = RandomGraph(random.Random(number), smooth=False)

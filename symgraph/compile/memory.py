@@ -10,7 +10,7 @@ from typing import NamedTuple
 from symgraph import dims
 from symgraph.compile.loops import Allocate, Free, Loop, Program, View, bytes_of, walk
 from symgraph.compile.machine.chunks import allocated, shared_targets
-from symgraph.compile.machine.cost import CHUNK, COPY, cost
+from symgraph.compile.machine.cost import chunk_count, cost
 from symgraph.compile.machine.threads import MOST_CHUNKS
 from symgraph.dims import Dim, Size
 
@@ -52,8 +52,7 @@ class Moment(NamedTuple):
     def at(self, sizes: Mapping[str, int]) -> tuple[int, int, int]:
         """Return the shared scratch, a thread's own, and the copies, in bytes; no chunks, no copies."""
         shared, own, copied, work = (dims.evaluate(size, sizes) for size in self)
-        worth = work // (1 + COPY * copied)
-        chunks = min(work // CHUNK, (math.isqrt(4 * worth) + 1) // 2, MOST_CHUNKS)
+        chunks = chunk_count(max(0, work), copied, min, lambda number: (math.isqrt(4 * number) + 1) // 2)
         return shared, own, copied * chunks if chunks > 1 else 0
 
 

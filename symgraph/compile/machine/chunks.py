@@ -15,10 +15,11 @@ from llvmlite import ir
 
 from symgraph.compile import loops
 from symgraph.compile.kernels.instructions import llvm_type
-from symgraph.compile.loops import Accumulate, Affine, Axis, Block, Buffer, Load, Loop
+from symgraph.compile.loops import Accumulate, Affine, Axis, Block, Buffer, Load, Loop, bytes_of
 from symgraph.compile.machine import library, memory, vectors
-from symgraph.compile.machine.cost import CHUNK, COPY, STARTING, cost
+from symgraph.compile.machine.cost import STARTING, chunk_count, cost
 from symgraph.compile.machine.frame import Frame, mentioned, new_function, writer_inside
+from symgraph.compile.machine.language import Number
 from symgraph.compile.machine.memory import Scratch
 from symgraph.compile.machine.scope import report
 from symgraph.compile.machine.threads import MOST_CHUNKS, TASK, launch
@@ -80,26 +81,19 @@ def write_outermost(writer: Writer, loop: Loop, failed: Callable[[], None]) -> N
 
 
 def _chunks(writer: Writer, loop: Loop, shared: _Shared, work: Any, length: Any) -> Any:
-    """Return the number of chunks: one for so much work, and no more than pay for their copies.
-
-    Copies are added up one after the other. Work divided among many chunks and the sum of their copies take least time
-    together where each takes the same: with as many chunks as the root of how many copies the work is worth.
-    """
-    builder = writer.builder
-    chunks = builder.sdiv(work, long(CHUNK))
-    if shared.buffers:
-        copying: Any = long(1)
-        for buffer in shared.buffers:
-            count = writer.scope.memories[buffer].count(builder)
-            copying = builder.add(copying, builder.mul(count, long(COPY * buffer.dtype.itemsize)))
-        worth = builder.sitofp(builder.sdiv(work, copying), _DOUBLE)
-        root = builder.call(vectors.intrinsic(builder.module, "llvm.sqrt.f64", _DOUBLE, [_DOUBLE]), [worth])
-        nearest = builder.fptosi(builder.fadd(root, ir.Constant(_DOUBLE, 0.5)), vectors.LONG)
-        chunks = memory.least(builder, chunks, nearest)
-    grain = _grain(loop)
+    """Return the number of chunks: as many as the loop is worth, and no more than its range has pieces."""
+    builder, grain = writer.builder, _grain(loop)
+    copied = Number(builder, writer.size(bytes_of(shared.buffers))) if shared.buffers else None
+    worth = chunk_count(Number(builder, work).at_least(0), copied, Number.at_most, _nearest_root)
     pieces = memory.quotient(builder, builder.add(length, long(grain - 1)), grain)
-    chunks = memory.least(builder, memory.least(builder, chunks, pieces), long(MOST_CHUNKS))
-    return memory.greatest(builder, chunks, long(1))
+    return worth.at_most(Number(builder, pieces)).at_least(1).value
+
+
+def _nearest_root(number: Number) -> Number:
+    builder = number.builder
+    sqrt = vectors.intrinsic(builder.module, "llvm.sqrt.f64", _DOUBLE, [_DOUBLE])
+    root = builder.call(sqrt, [builder.sitofp(number.value, _DOUBLE)])
+    return Number(builder, builder.fptosi(builder.fadd(root, ir.Constant(_DOUBLE, 0.5)), vectors.LONG))
 
 
 def _copies(

@@ -1,4 +1,4 @@
-"""What a loop costs, as a polynomial in the sizes: enough to tell whether threads are worth starting.
+"""What a loop costs, as a polynomial in the sizes: enough to tell whether threads are worth starting, and for how many.
 
 The unit is one arithmetic operation of one lane: Rosenbrock's function with its gradient takes about twenty for each
 element, and ``python -m benchmarks rosenbrock`` tells how long a million elements take.
@@ -6,10 +6,12 @@ element, and ``python -m benchmarks rosenbrock`` tells how long a million elemen
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from symgraph.compile import loops
 from symgraph.compile.loops import Axis, Block, Statement
+from symgraph.compile.machine.threads import MOST_CHUNKS
 from symgraph.dims import Size, product
 
 CHUNK = 250_000
@@ -24,6 +26,22 @@ COPY = 16
 _FUNCTION = 16
 _ALONE = 6  # what a lane loses when it works alone
 _CHEAP = frozenset({"square", "abs", "sign", "reciprocal", "relu", "maximum", "minimum", "isnan", "isfinite", "sqrt"})
+
+
+def chunk_count(work: Any, copied: Any, least: Callable[[Any, Any], Any], root: Callable[[Any], Any]) -> Any:
+    """Return how many chunks a loop is worth: one for so much work, and no more than pay for their copies.
+
+    Copies are added up one after the other. Work divided among many chunks and the sum of their copies take least time
+    together where each takes the same: with as many chunks as the root of how many copies the work is worth.
+
+    Args:
+        work: What the loop costs. This and all other numbers are Python's, or those of code that is being written.
+        copied: The bytes of what each chunk has a copy of; None where there is nothing.
+        least: Returns the smaller of two numbers.
+        root: Returns the integer nearest to a square root.
+    """
+    chunks = least(work // CHUNK, MOST_CHUNKS)
+    return chunks if copied is None else least(chunks, root(work // (copied * COPY + 1)))
 
 
 def cost(body: Sequence[Statement], in_lanes: bool = False) -> Size:
