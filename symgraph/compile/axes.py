@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
-from symgraph.compile.steps import Read, Step
+from symgraph.compile.steps import Read, Step, result_axes
 from symgraph.dims import Size
 from symgraph.expr import Expr
 
@@ -48,9 +48,7 @@ def unify(steps: dict[Expr, Step]) -> dict[int, Size]:
     axes = _Axes()
     for owner, step in enumerate(steps.values()):
         step.axes = [axes.new(owner, size) for size in step.sizes]
-    results: dict[Expr, list[int | None]] = {}
-    for node, step in steps.items():
-        results[node] = [None if p is None else step.axes[p] for p in step.places]
+    results = {node: result_axes(step) for node, step in steps.items()}
     leaves: list[tuple[Step, Read]] = []
     for step in steps.values():
         for operand in step.reads:

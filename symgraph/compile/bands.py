@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from symgraph.compile.loops import (
     Affine,
     Axis,
+    Band,
     Buffer,
     IndexValue,
     Let,
@@ -34,8 +35,6 @@ from symgraph.compile.loops import (
     walk,
     written,
 )
-
-Band = tuple[int | None, int | None]
 
 _SIGNS = {"less_equal": (1, 0), "less": (1, 1), "greater_equal": (-1, 0), "greater": (-1, 1)}
 """For ``x R y`` the sign of x in ``sign * (x - y) + less <= 0``, and how much it is less."""

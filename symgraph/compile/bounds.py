@@ -90,9 +90,8 @@ def _holds(bound: Bound, ranges: Mapping[Axis, tuple[Size, Size]]) -> bool | Non
         return None
     if _is_negative(most) or _is_negative(bound.size - 1 - least):
         return False
-    return (
-        True if not _is_negative(least, unless=True) and not _is_negative(bound.size - 1 - most, unless=True) else None
-    )
+    may_fail = _is_negative(least, unless=True) or _is_negative(bound.size - 1 - most, unless=True)
+    return None if may_fail else True
 
 
 def _compare(operation: str, left: Operand, right: Operand, ranges: Mapping[Axis, tuple[Size, Size]]) -> bool | None:

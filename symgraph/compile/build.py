@@ -210,9 +210,8 @@ class _Builder:
         if not step.is_scatter:
             return loops.Fill(buffer, "sum" if step.rows else step.node.op.name)
         source = self._whole(step.reads[0])
-        if isinstance(source, Buffer):
-            return loops.Fill(buffer, "set", source)
-        return loops.Fill(buffer, "set", source if isinstance(source, loops.Literal) else None)
+        assert isinstance(source, Buffer | loops.Literal)
+        return loops.Fill(buffer, "set", source)
 
     # Steps
 

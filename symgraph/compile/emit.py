@@ -91,13 +91,7 @@ def _number(value: Any, dtype: np.dtype[np.generic]) -> str:
 
 
 def _identity(how: str, dtype: np.dtype[np.generic]) -> str:
-    if how in ("max", "min") and dtype.kind in "iu":
-        limits = np.iinfo(dtype.type)  # type: ignore[type-var]
-        return _number(limits.min if how == "max" else limits.max, dtype)
-    if how in ("max", "min"):
-        least, greatest = (False, True) if dtype.kind == "b" else (-np.inf, np.inf)
-        return _number(least if how == "max" else greatest, dtype)
-    return _number({"sum": 0, "prod": 1, "any": False, "all": True, "set": 0}[how], dtype)
+    return _number(loops.identity(how, dtype), dtype)
 
 
 class _Writer:

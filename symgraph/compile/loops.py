@@ -17,6 +17,9 @@ from symgraph.dims import Size, product
 
 DType: TypeAlias = "np.dtype[np.generic]"
 
+Band: TypeAlias = "tuple[int | None, int | None]"
+"""The least and the greatest column less row of elements that count in a matrix; None where there is no limit."""
+
 
 @dataclass(frozen=True, eq=False)
 class Block:
@@ -291,14 +294,14 @@ class Section:
         buffer: The buffer.
         indices: Those along the axes before.
         transposed: Whether the matrix is read with its axes exchanged.
-        band: The least and the greatest column less row, as the matrix is read, of elements that count; None where
-            there is no such limit. The others of an operand are zero, and those of a result are not needed.
+        band: Which elements count, as the matrix is read. The others of an operand are zero, and those of a result are
+            not needed.
     """
 
     buffer: Buffer
     indices: tuple[Affine, ...] = ()
     transposed: bool = False
-    band: tuple[int | None, int | None] = (None, None)
+    band: Band = (None, None)
 
     @property
     def shape(self) -> tuple[Size, ...]:
@@ -508,6 +511,17 @@ def written(statement: Statement) -> list[Buffer]:
         case MatrixVector(result=Section(buffer=buffer)) | Outer(result=Section(buffer=buffer)):
             return [buffer]
     return []
+
+
+def identity(how: str, dtype: DType) -> Any:
+    """Return the number that an accumulation begins with."""
+    if how in ("max", "min") and dtype.kind in "iu":
+        limits = np.iinfo(dtype.type)  # type: ignore[type-var]
+        return limits.min if how == "max" else limits.max
+    if how in ("max", "min"):
+        least, greatest = (False, True) if dtype.kind == "b" else (-np.inf, np.inf)
+        return least if how == "max" else greatest
+    return {"sum": 0, "prod": 1, "any": False, "all": True, "set": 0}[how]
 
 
 def bytes_of(values: Iterable[Buffer | Operand]) -> Size:

@@ -126,8 +126,7 @@ def _matmul(x: Expr, y: Expr) -> Expr:
                 return multiply(x, y)  # type: ignore[no-any-return]
             products = multiply(expand_dims(x, x.ndim), expand_dims(y, y.ndim - 2))
             return _summed(products, (products.ndim - 2,))
-        heads = x.shape[:-2] if len(x.shape) >= len(y.shape) else y.shape[:-2]
-        if x.ndim == y.ndim == 2 or (x.shape[:-2] == y.shape[:-2] == heads):
+        if x.shape[:-2] == y.shape[:-2]:
             return matmul(x, y)  # type: ignore[no-any-return]
         batch = matmul(x, y).shape[:-2]
         return matmul(  # type: ignore[no-any-return]

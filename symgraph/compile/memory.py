@@ -166,7 +166,7 @@ def plan_memory(program: Program, threads: int) -> Memory:
 
 def _moments(program: Program) -> Sequence[Moment]:
     """Return the moments that differ."""
-    shared = _neverallocated(program)
+    shared = _never_allocated(program)
     found = {Moment(shared): None}
     for statement in program.body:
         match statement:
@@ -186,7 +186,7 @@ def _moments(program: Program) -> Sequence[Moment]:
     return list(found)
 
 
-def _neverallocated(program: Program) -> Size:
+def _never_allocated(program: Program) -> Size:
     allocated = {id(statement.buffer) for statement in walk(program.body) if isinstance(statement, Allocate)}
     allocated |= {id(statement.result) for statement in walk(program.body) if isinstance(statement, View)}
     return bytes_of(b for b in program.buffers() if b.role == "scratch" and id(b) not in allocated)

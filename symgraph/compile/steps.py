@@ -142,14 +142,8 @@ def make_opaque(step: Step) -> None:
     """Make a product that might run on rows a call on whole matrices."""
     steps = {r.source: r.step for r in step.reads}
     whole = _opaque(step.node)
-    step.sizes, step.places, step.axes, step.reduced, step.rows, step.opaque = (
-        [],
-        whole.places,
-        [],
-        frozenset(),
-        (),
-        True,
-    )
+    step.sizes, step.places, step.axes = whole.sizes, whole.places, whole.axes
+    step.reduced, step.rows, step.opaque = whole.reduced, whole.rows, whole.opaque
     step.reads = [replace(r, step=steps[r.source]) for r in whole.reads]
 
 
@@ -277,14 +271,9 @@ def _gather(node: Expr, given: set[Expr]) -> Step:
     rank = node.ndim - (source.ndim - len(axes))
     rest = iter(places[rank:])
     indices = [Index(None, data=1 + axes.index(a)) if a in axes else Index(next(rest)) for a in range(source.ndim)]
-    reads = [_data_read(source, indices, given)]
+    reads = [Read(source, tuple(indices), whole=True)]  # not read through, since what is data has to be checked first
     reads += [_aligned_read(s, places[:rank], given) for s in selectors]
     return Step(node, sizes, places, reads)
-
-
-def _data_read(source: Expr, indices: Sequence[Index], given: set[Expr]) -> Read:
-    """Read an operand at indices that are data: it is not read through, since the index must be checked first."""
-    return Read(source, tuple(indices), whole=True)
 
 
 def _scatter(node: Expr, given: set[Expr]) -> Step:

@@ -94,7 +94,7 @@ def write_stretch(writer: Writer, stretch: Stretch, wanted: set[str], failed: Ca
                 inner.store(known[statement.name], cell(inner, told["cells"], statement.name))
         inner.ret_void()
         builder.call(function, [address])
-    for name in wanted & cells.keys():
+    for name in sorted(wanted & cells.keys()):
         writer.scope.names[name] = builder.load(cell(builder, row, name))
     memory.to_heap(builder, row)
 

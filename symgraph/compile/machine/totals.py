@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from symgraph.compile import loops
 from symgraph.compile.kernels.instructions import llvm_type
 from symgraph.compile.loops import Accumulate, Name, Statement
@@ -33,14 +31,8 @@ def outer_totals(body: Sequence[Statement]) -> dict[str, tuple[DType, str]]:
 
 
 def identity(how: str, dtype: DType) -> Any:
-    """Return the number that an accumulation begins with."""
-    if how in ("max", "min") and dtype.kind in "iu":
-        limits = np.iinfo(dtype.type)  # type: ignore[type-var]
-        return literal(dtype, limits.min if how == "max" else limits.max)
-    if how in ("max", "min"):
-        least, greatest = (False, True) if dtype.kind == "b" else (-np.inf, np.inf)
-        return literal(dtype, least if how == "max" else greatest)
-    return literal(dtype, {"sum": 0, "prod": 1, "any": False, "all": True, "set": 0}[how])
+    """Return the number that an accumulation begins with, as a constant."""
+    return literal(dtype, loops.identity(how, dtype))
 
 
 class Total:

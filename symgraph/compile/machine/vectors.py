@@ -98,9 +98,9 @@ def splat(builder: Any, value: Any, width: int) -> Any:
     return shuffled(builder, first, first, [0] * width)
 
 
-def iota(width: int, kind: Any = LONG) -> Any:
+def iota(width: int) -> Any:
     """Return 0, 1, 2 ..."""
-    return sequence(kind, tuple(range(width)))
+    return sequence(LONG, tuple(range(width)))
 
 
 def reversed_elements(builder: Any, value: Any) -> Any:
