@@ -9,7 +9,7 @@ the same object; what cannot be decided when it is declared is checked at the ca
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 from symgraph.errors import ShapeError, SizeError, at_user_line
@@ -222,6 +222,15 @@ def names(size: Size) -> frozenset[str]:
         for atom in monomial:
             found |= {atom} if isinstance(atom, str) else names(atom.numerator)
     return frozenset(found)
+
+
+def sizes_in(value: Any) -> Iterator[Dim]:
+    """Iterate over the sizes with names in shapes, attributes and other nested tuples."""
+    if isinstance(value, Dim):
+        yield value
+    elif isinstance(value, tuple):
+        for item in value:
+            yield from sizes_in(item)
 
 
 def evaluate(size: Size, values: Mapping[str, int]) -> int:

@@ -58,7 +58,7 @@ def compiled(write):
 def program(name, attributes, transposed):
     def write(builder, dtype, result, *operands):
         return library.emit_call(
-            builder, name, dtype, result.data, sizes_of(builder, result), [o.data for o in operands],
+            builder, name, dtype, result.data, [o.data for o in operands],
             [sizes_of(builder, o) for o in operands], transposed, attributes,
         )  # fmt: skip
 
@@ -508,7 +508,7 @@ def test_results_are_the_same_for_any_number_of_threads(name, transposed, shapes
             crew = threads_of_call(builder, ir.Constant(ir.IntType(64), threads))
             blas.enter(builder)
             status = library.emit_call(
-                builder, name, dtype, result.data, sizes_of(builder, result), [o.data for o in operands],
+                builder, name, dtype, result.data, [o.data for o in operands],
                 [sizes_of(builder, o) for o in operands], transposed, attributes, crew,
             )  # fmt: skip
             blas.leave(builder)

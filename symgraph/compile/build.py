@@ -16,7 +16,7 @@ from symgraph.compile.lower import is_matrix_transpose
 from symgraph.compile.nest import Group, Schedule
 from symgraph.compile.steps import Index, Read, Step
 from symgraph.compile.storage import plan, shape_in
-from symgraph.dims import Dim, names
+from symgraph.dims import names, sizes_in
 from symgraph.expr import CONSTANT, SIZE, Expr, constant_value
 from symgraph.op import FUNCTIONS, REGISTRY, Kind
 
@@ -454,19 +454,9 @@ def _size_names(schedule: Schedule, given: Sequence[Expr]) -> list[str]:
     found: set[str] = set()
     for node in [*(step.node for step in schedule.steps), *given]:
         for part in (node, *node.args):
-            for size in part.shape:
+            for size in sizes_in((part.shape, part.attrs)):
                 found |= names(size)
-            for attribute in part.attrs:
-                found |= _names_within(attribute)
     return sorted(found)
-
-
-def _names_within(attribute: Any) -> frozenset[str]:
-    if isinstance(attribute, Dim):
-        return names(attribute)
-    if isinstance(attribute, tuple):
-        return frozenset().union(*[_names_within(a) for a in attribute])
-    return frozenset()
 
 
 def build(schedule: Schedule, given: Sequence[Expr], outputs: Sequence[Expr], name: str) -> loops.Program:

@@ -9,8 +9,6 @@ from contextlib import nullcontext
 from itertools import count
 from typing import Any
 
-import numpy as np
-
 from symgraph import dims
 from symgraph.arraytype import format_shape
 from symgraph.dims import Dim
@@ -22,7 +20,7 @@ from symgraph.options import Options
 from symgraph.runtime.door import Door
 from symgraph.runtime.glue import Call, Result, write
 from symgraph.runtime.program import Program, build_program
-from symgraph.runtime.values import Values
+from symgraph.runtime.values import Values, copied
 
 
 class Computation:
@@ -122,7 +120,7 @@ class Computation:
             if store is not None:
                 changed = [self._program_inputs[i] for i in program.in_place.values()] if program is not None else ()
                 values = [*admitted, *store.read(self.variables, changed)]
-            given = [_copied(values[i]) for is_given, i in self._results if is_given]
+            given = [copied(values[i]) for is_given, i in self._results if is_given]
 
             def finish(computed: list[Any]) -> list[Any]:
                 results = self._collect(given, computed)
@@ -203,13 +201,9 @@ class Computation:
             if is_given:
                 results.append(next(copies))
             else:
-                results.append(_copied(computed[i]) if i in handed_out else computed[i])
+                results.append(copied(computed[i]) if i in handed_out else computed[i])
                 handed_out.add(i)
         return results
-
-
-def _copied(value: Any) -> Any:
-    return value.copy() if isinstance(value, np.ndarray) else value
 
 
 def missing_placeholders(outputs: Sequence[Expr], inputs: Iterable[Expr]) -> Iterator[tuple[Expr, Expr]]:
@@ -285,21 +279,13 @@ def _check_sizes(name: str, order: Iterable[Expr], inputs: Sequence[Expr]) -> No
     known = frozenset[str]().union(*[dims.names(size) for node in inputs for size in node.shape])
     checked: set[Dim] = set()
     for node in order:
-        for size in _sizes_in((node.shape, node.attrs)):
+        for size in dims.sizes_in((node.shape, node.attrs)):
             if size not in checked and node not in given:
                 checked.add(size)
                 if unknown := dims.names(size) - known:
                     where = f"\n  declared at {node.location}" if node.location else ""
                     shown = ", ".join(sorted(unknown))
                     raise DeclarationError(f"{name}: the size {shown} of {node!r} is given by no input{where}")
-
-
-def _sizes_in(attribute: Any) -> Iterator[Dim]:
-    if isinstance(attribute, Dim):
-        yield attribute
-    elif isinstance(attribute, tuple):
-        for item in attribute:
-            yield from _sizes_in(item)
 
 
 def _conditions(nodes: Sequence[Expr]) -> dict[str, frozenset[str]]:

@@ -186,7 +186,7 @@ def _admit_source(shapes: Sequence[dims.Shape]) -> str:
         lines += [f"    if {test}:", f"        a{i} = convert(a{i}, p{i})"]
         met = [f"s{i}_{axis}" for axis in range(len(shape))]
         if met:
-            lines.append(f"    {', '.join(met)}{',' if len(met) == 1 else ''} = a{i}.shape")
+            lines.append(f"    {targets(met)} = a{i}.shape")
         for size, actual in zip(shape, met, strict=True):
             if isinstance(size, int):
                 wrong.append(f"{actual} != {size}")
@@ -200,6 +200,11 @@ def _admit_source(shapes: Sequence[dims.Shape]) -> str:
         lines += [f"    if {' or '.join(wrong)}:", f"        solve({values})"]
     sizes = ", ".join(f"{name!r}: {actual}" for name, actual in known.items())
     return "\n".join([*lines, f"    return [{values}], {{{sizes}}}"])
+
+
+def targets(names: Sequence[str]) -> str:
+    """Return names as the left side of an assignment that takes a sequence apart."""
+    return f"{', '.join(names)}{',' if len(names) == 1 else ''}"
 
 
 def plain_name(size: dims.Size) -> str | None:

@@ -22,7 +22,7 @@ from symgraph.compile.entry import Entry
 from symgraph.compile.loops import Buffer
 from symgraph.dims import Size
 from symgraph.expr import Expr
-from symgraph.runtime.door import plain_name
+from symgraph.runtime.door import plain_name, targets
 from symgraph.runtime.values import Values
 from symgraph.structure import flatten
 
@@ -182,8 +182,8 @@ class _Writer:
             unusual = [f"type({name}) not in sequences", f"len({name}) != {len(part)}"]
             values = [name]
             items = [self._unpack(item, leaves, lines) for item in part]
-        targets = ", ".join(items) if isinstance(part, Mapping) else _targets(items)
-        lines[place] = (unusual, f"{targets} = {', '.join(values)}" if items else "")
+        left = ", ".join(items) if isinstance(part, Mapping) else targets(items)
+        lines[place] = (unusual, f"{left} = {', '.join(values)}" if items else "")
         return name
 
     def _unusual(self, node: Expr, name: str) -> str:
@@ -210,14 +210,14 @@ class _Writer:
                     known.add(name)
                     met.append(self._sizes[name])
             if met:
-                lines.append(f"{_targets(met)} = {argument}.shape")
+                lines.append(f"{targets(met)} = {argument}.shape")
         return lines, unfit
 
     def _run(self, general: str, values: Iterator[str]) -> list[str]:
         """Return the lines that read variables, call the machine code, and write variables."""
         lines: list[str] = []
         if self._variables:
-            lines.append(f"{_targets(self._variables)} = {self._read}")
+            lines.append(f"{targets(self._variables)} = {self._read}")
             arrays = [n for n, variable in zip(self._variables, self._call.variables, strict=True) if variable.ndim]
             lines += _if_any([f"type({n}) is not ndarray or not {n}.flags.carray" for n in arrays], general)
         taken = [*(self._arguments[i] for i in self._call.passed), *self._variables, *self._constants]
@@ -235,13 +235,13 @@ class _Writer:
         if last and self._entry.in_place:
             # An interrupt from the keyboard would lose what a plain call returns, and may come while this is written.
             done, calls = self._unused("done"), self._bind("starmap", starmap)
-            each = _targets(returned) or self._unused("each")
+            each = targets(returned) or self._unused("each")
             finish = [f"    for {each} in {done}:", *("        " + line for line in last)]
             lines += [f"{done} = []", "try:", f"    {done}.extend({calls}(code, (({', '.join(taken)}),)))", *finish]
             lines += [*unusual, "except BaseException:", *finish, "    raise"]
         else:
             run = f"code({', '.join(taken)})"
-            lines += ["try:", f"    {_targets(returned)} = {run}" if returned else f"    {run}", *unusual, *last]
+            lines += ["try:", f"    {targets(returned)} = {run}" if returned else f"    {run}", *unusual, *last]
         return ["with lock:", *("    " + line for line in lines)] if self._call.written else lines
 
     def _write(self, values: Iterator[str]) -> list[str]:
@@ -313,11 +313,6 @@ class _Writer:
             wish += "_"
         self._taken.add(wish)
         return wish
-
-
-def _targets(names: Sequence[str]) -> str:
-    """Return names as the left side of an assignment that takes a sequence apart."""
-    return f"{', '.join(names)}{',' if len(names) == 1 else ''}"
 
 
 def _if_any(conditions: Sequence[str], then: str) -> list[str]:

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from typing import Any, Self
 from weakref import WeakValueDictionary
 
-import numpy as np
-
 from symgraph.errors import ArgumentError, DeclarationError, GraphError, at_user_line
 from symgraph.expr import PLACEHOLDER, VARIABLE, Expr
 from symgraph.graph import Graph, default_graph
@@ -18,7 +16,7 @@ from symgraph.options import Options, checked_options
 from symgraph.runtime.computation import Computation, check_input, common_graph, missing_placeholders
 from symgraph.runtime.door import Door
 from symgraph.runtime.program import check_backend
-from symgraph.runtime.values import Values
+from symgraph.runtime.values import Values, copied
 from symgraph.structure import flatten, restore
 
 _REMEMBERED_PROGRAMS = 128
@@ -162,7 +160,7 @@ class Session:
         node = self._variable(variable)
         self.values.check_open()
         (value,) = self.values.read([node])
-        return value.copy() if isinstance(value, np.ndarray) else value
+        return copied(value)
 
     __getitem__ = value
 
@@ -177,7 +175,7 @@ class Session:
         node = self._variable(variable)
         self.values.check_open()
         (admitted,), _ = Door("Session.assign", [node], [node.attrs[0]]).admit(value)
-        self.values.write({node: admitted.copy() if isinstance(admitted, np.ndarray) else admitted})
+        self.values.write({node: copied(admitted)})
 
     def close(self) -> None:
         """Let go of all values and programs; the session cannot be used any more."""

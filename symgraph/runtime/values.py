@@ -7,9 +7,16 @@ from collections.abc import Iterable, Mapping
 from sys import getrefcount
 from typing import Any
 
+import numpy as np
+
 from symgraph.errors import CallError
 from symgraph.expr import Expr
 from symgraph.graph import Graph
+
+
+def copied(value: Any) -> Any:
+    """Return a value in memory of its own; numbers are nobody's."""
+    return value.copy() if isinstance(value, np.ndarray) else value
 
 
 class Values:

@@ -26,7 +26,7 @@ import llvmlite.binding as llvm
 from llvmlite import ir
 
 from symgraph.compile.machine.language import Array, Number, function
-from symgraph.compile.machine.vectors import BYTE, INT, LONG, intrinsic
+from symgraph.compile.machine.vectors import BYTE, INT, LONG, DType, intrinsic
 from symgraph.errors import CompileError
 
 PREFIX = "symgraph_blas_"
@@ -82,6 +82,11 @@ def call(builder: Any, name: str, arguments: Sequence[Any]) -> None:
     addresses = [builder.bitcast(_by_reference(builder, argument), BYTE.as_pointer()) for argument in arguments]
     kinds = [BYTE.as_pointer()] * len(addresses)
     builder.call(intrinsic(builder.module, PREFIX + name, ir.VoidType(), kinds), addresses)
+
+
+def letter(dtype: DType) -> str:
+    """Return the letter that names of BLAS and LAPACK begin with for a type of numbers."""
+    return "d" if dtype.itemsize == 8 else "s"
 
 
 def enter(builder: Any) -> None:

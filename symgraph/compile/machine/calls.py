@@ -113,10 +113,10 @@ def call(operands: Operands, statement: Call) -> None:
             shapes.append(())
             builder.store(value, pointers[-1])
     transposed = [isinstance(operand, Transposed) for operand in statement.operands]
-    result = scope.memories[statement.result]
+    result = scope.memories[statement.result].pointer
     status = library.emit_call(
-        builder, statement.function, operand_dtype(statement), result.pointer, result.shape,
-        pointers, shapes, transposed, statement.attributes, scope.threads,
+        builder, statement.function, operand_dtype(statement), result, pointers, shapes, transposed,
+        statement.attributes, scope.threads,
     )  # fmt: skip
     if status is not None:
         code = builder.sext(status, LONG)

@@ -37,10 +37,6 @@ _GREATEST = 2**31 - 1  # LAPACK counts in C's integers
 _FINE = ir.Constant(INT, 0)
 
 
-def _letter(dtype: DType) -> str:
-    return "d" if dtype.itemsize == 8 else "s"
-
-
 def _name(operation: str, dtype: DType, of_vectors: bool, shared: bool) -> str:
     return f"symgraph.{operation}{'_vector' * of_vectors}{'_shared' * shared}.{dtype.name}"
 
@@ -176,7 +172,7 @@ def _factorize_each(
         with builder.if_then(enough), counted(builder, batch) as i:
             with builder.if_then(n > 0):
                 transpose(builder, x + i.index * (n * n), n, n, factors)
-                blas.call(builder, _letter(dtype) + "getrf", [n, n, factors, n, pivots, info])
+                blas.call(builder, blas.letter(dtype) + "getrf", [n, n, factors, n, pivots, info])
                 if singular_is_error:
                     with builder.if_then(_failed(builder, info), likely=False):
                         builder.store(ir.Constant(INT, SINGULAR), status)
@@ -222,7 +218,7 @@ def _divide(
         # By columns BLAS sees the transpose of what lies in rows, and its other triangle.
         triangle = _either(builder, builder.xor(transposed, backward), "LU")
         flags = [triangle, _either(builder, transposed, "NT"), "U" if unit else "N"]
-        blas.call(builder, _letter(dtype) + "trsv", [*flags, n, matrix, n, sides, 1])
+        blas.call(builder, blas.letter(dtype) + "trsv", [*flags, n, matrix, n, sides, 1])
     elif threads is None:
         divide_columns(builder, dtype, n, matrix, strides, backward, unit, sides, columns, columns)
     else:
@@ -256,7 +252,7 @@ def _divide_by_factors(
             other = _pivot(builder, pivots, row.index)
             with builder.if_then(builder.not_(row.index.equals(other))):
                 rows = sides + row.index * columns, sides + other * columns
-                blas.call(builder, _letter(dtype) + "swap", [columns, rows[0], 1, rows[1], 1])
+                blas.call(builder, blas.letter(dtype) + "swap", [columns, rows[0], 1, rows[1], 1])
         yes, no = ir.Constant(BIT, 1), ir.Constant(BIT, 0)
         for backward, unit in ((no, True), (yes, False)):
             _divide(builder, dtype, n, factors, yes, backward, unit, sides, columns, of_vectors, threads)

@@ -51,7 +51,6 @@ def emit_call(
     name: str,
     dtype: DType,
     result: Any,
-    result_shape: Sequence[Any],
     operands: Sequence[Any],
     shapes: Sequence[Sequence[Any]],
     transposed: Sequence[bool],
@@ -66,9 +65,8 @@ def emit_call(
             logabsdet, cumulative_sum, exclusive_prod, argmax or argmin.
         dtype: The type of the operands' elements, which is that of the result's for all but argmax and argmin.
         result: The first element of the result, which shares no memory with an operand.
-        result_shape: Its sizes, 64-bit integers of LLVM.
         operands: The first elements of the operands, which lie in C order without gaps.
-        shapes: Their sizes in memory.
+        shapes: Their sizes in memory, 64-bit integers of LLVM.
         transposed: Whether an operand of matmul is read with its last two axes exchanged.
         attributes: Those of the operation.
         threads: The threads of the call, which may share the work of one large product or division; results do not

@@ -120,10 +120,10 @@ def _factor_part(module: Any, dtype: DType) -> Any:
                 near, minus = Number(builder, long(1)), ir.Constant(llvm_type(dtype), -1)
                 divide_rows(builder, dtype, wide, above + before, (n, near), ir.Constant(BIT, 0), here, n, size)
                 arguments = ["U", "T", size, BLOCK, minus, here, n, one(dtype), diagonal, n]
-                blas.call(builder, _letter(dtype) + "syrk", arguments)
+                blas.call(builder, blas.letter(dtype) + "syrk", arguments)
         with builder.if_then(number.equals(0)):
             found = builder.alloca(INT)
-            blas.call(builder, _letter(dtype) + "potrf", ["U", size, diagonal, n, found])
+            blas.call(builder, blas.letter(dtype) + "potrf", ["U", size, diagonal, n, found])
             value = builder.load(found)
             with builder.if_then(builder.icmp_signed("!=", value, _FINE), likely=False):
                 builder.store(value, info)
@@ -257,7 +257,3 @@ class _Pullback:
 
     def _half(self) -> Any:
         return ir.Constant(llvm_type(self.dtype), 0.5)
-
-
-def _letter(dtype: DType) -> str:
-    return "d" if dtype.itemsize == 8 else "s"

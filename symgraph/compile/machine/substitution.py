@@ -84,17 +84,13 @@ def add_product(
     m, n, k = sizes
     flags = [_flag(builder, transposed) for transposed in (transposed_b, transposed_a)]
     scale, beta = ir.Constant(llvm_type(dtype), factor), ir.Constant(llvm_type(dtype), int(accumulate))
-    blas.call(builder, _letter(dtype) + "gemm", [*flags, n, m, k, scale, b, ldb, a, lda, beta, c, ldc])
+    blas.call(builder, blas.letter(dtype) + "gemm", [*flags, n, m, k, scale, b, ldb, a, lda, beta, c, ldc])
 
 
 def _flag(builder: Any, transposed: Any) -> Any:
     if isinstance(transposed, bool):
         return "T" if transposed else "N"
     return builder.select(transposed, *(ir.Constant(BYTE, ord(letter)) for letter in "TN"))
-
-
-def _letter(dtype: DType) -> str:
-    return "d" if dtype.itemsize == 8 else "s"
 
 
 def _columns(module: Any, dtype: DType) -> Any:
