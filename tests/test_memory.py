@@ -215,7 +215,26 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
+PAGES_OF_RESULTS = """
+import resource
+import numpy as np
+import symgraph as sg
+
+with sg.Graph():
+    x = sg.placeholder("x", ("n",))
+f = sg.function([x], [x + i for i in range(4)], options=sg.Options(cache=False))
+values = np.zeros(900_000)
+for _ in range(5):
+    results = f(values)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    results = f(values)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library decides otherwise what it keeps")
-def test_pages_are_kept_from_call_to_call():
-    done = subprocess.run([sys.executable, "-c", PAGES], capture_output=True, text=True, check=True)
+@pytest.mark.parametrize("program", [PAGES, PAGES_OF_RESULTS], ids=["scratch", "results"])
+def test_pages_are_kept_from_call_to_call(program):
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert int(done.stdout) < 500, "of the thousands of pages that the calls use"

@@ -95,6 +95,15 @@ def reduced_a_little(x: Lane) -> tuple[Lane, Lane]:
     return shifted, fma(shifted - shift, -LN2_WHOLE[x.format.name][0], x)
 
 
+def reduced_sum(x: Lane, error: Lane) -> tuple[Lane, Lane]:
+    """Return n + `Format.round` and r of ``x + error``."""
+    high, low = LN2[x.format.name]
+    shift = x.format.round
+    shifted = fma(x, LOG2_E[x.format.name][0], shift)
+    n = shifted - shift
+    return shifted, fma(n, -high, x) + fma(n, -low, error)
+
+
 def clamped(x: Lane) -> Lane:
     """Return x where exp of it is neither zero nor infinite, the nearest such number elsewhere; NaN stays."""
     most, least = LARGEST[x.format.name], LEAST[x.format.name]

@@ -36,6 +36,7 @@ from symgraph.compile.kernels.lanes import (
     parts,
     poly,
     rarely,
+    reciprocal,
     select,
     two_product,
     unary,
@@ -68,17 +69,15 @@ def _erfc_parts(x: Lane, error: Lane | None) -> tuple[Lane, Lane]:
     """Return r and n, for `scaled`, in ``erfc(x + error) = 2**n r`` for x of at least 0."""
     twice, other = x + x, x + _POLE[x.format.name]
     divisor = fma(x, 1.5, 1.0)
-    both = 1.0 / (divisor * other)
+    both = reciprocal(divisor * other)
+    n, more = _gaussian_parts(x, error)
     inverse, t = both * other, fma(twice, both * divisor, -1.0)
     constant, *others = ERFC[x.format.name]
     rise = t * poly(t, {x.format.name: tuple(others)})
-    scale = rise + constant
-    quotient = scale * inverse
-    divisor_error, scale_error = fma(x, 1.5, 1.0 - divisor), rise - (scale - constant)
-    rest = fma(-quotient, divisor, scale) + fma(-quotient, divisor_error, scale_error)
-    n, more = _gaussian_parts(x, error)
-    power = more + 1.0
-    return fma(power, quotient, fma(quotient, more - (power - 1.0), rest * inverse * power)), n
+    quotient = (rise + constant) * inverse
+    missing = fma(-quotient, divisor, constant) + rise
+    rest = fma(-quotient, fma(x, 1.5, 1.0 - divisor), missing) * inverse
+    return quotient + fma(quotient, more, fma(rest, more, rest)), n
 
 
 def _gaussian_parts(x: Lane, error: Lane | None = None) -> tuple[Lane, Lane]:
@@ -86,10 +85,8 @@ def _gaussian_parts(x: Lane, error: Lane | None = None) -> tuple[Lane, Lane]:
     square, square_error = two_product(x, x)
     if error is not None:
         square_error = fma(x + x, error, square_error)
-    n, r, r_error = vector.reduced(-square)
-    error = r_error - square_error
-    r_square, series = r * r, poly(r, EXP)
-    return n, r + fma(r_square, series, fma(error, fma(r_square, series, r), error))
+    n, r = vector.reduced_sum(-square, -square_error)
+    return n, fma(r * r, poly(r, EXP), r)
 
 
 def _on_both_sides(x: Lane, far: Lane) -> Lane:

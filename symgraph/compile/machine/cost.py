@@ -53,8 +53,8 @@ def cost(body: Sequence[Statement], in_lanes: bool = False) -> Size:
                 total = total + cost(inner)
             case loops.Loop(axis=Axis(size=size, start=start), body=inner, lanes=lanes):
                 total = total + (size - start) * cost(inner, in_lanes or lanes)
-            case loops.Let(template=template, operation=operation):
-                weight = 1 if template is not None or operation in _CHEAP else _FUNCTION
+            case loops.Let():
+                weight = _FUNCTION if is_function(statement) else 1
                 total = total + (weight if in_lanes else weight * _ALONE)
             case loops.Store() | loops.Accumulate():
                 total = total + (2 if in_lanes else 2 * _ALONE)
@@ -70,3 +70,8 @@ def cost(body: Sequence[Statement], in_lanes: bool = False) -> Size:
                     rows, inner_size = (whole, inner_size) if (left.along == 1) == left.transposed else (rows, whole)
                 total = total + rows * inner_size * columns
     return total
+
+
+def is_function(let: loops.Let) -> bool:
+    """Tell whether a scalar is computed by a function: by many operations."""
+    return let.template is None and let.operation not in _CHEAP

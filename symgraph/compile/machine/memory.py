@@ -161,11 +161,14 @@ def keep_pages(builder: Any, count: Any) -> None:
 
     Pages that are given back are zeroed when they come again, which takes longer than to compute what goes there. The
     GNU library keeps twice as much as the largest piece that it has been given back, and one that nobody touches costs
-    next to nothing.
+    next to nothing. Taken at every call, it would lie behind the results, and both together would be too much to keep.
     """
     if not is_in_c_library("gnu_get_libc_version"):
         return
-    with builder.if_then(builder.icmp_unsigned(">", count, long(_GIVEN_BACK)), likely=False):
+    most = ir.GlobalVariable(builder.module, LONG, "symgraph.kept")
+    most.linkage, most.initializer = "internal", long(_GIVEN_BACK)
+    with builder.if_then(builder.icmp_signed(">", count, builder.load_atomic(most, "monotonic", 8)), likely=False):
+        builder.store_atomic(count, most, "monotonic", 8)
         malloc = intrinsic(builder.module, "malloc", BYTE.as_pointer(), [LONG])
         untouched = builder.call(malloc, [least(builder, count, long(_NOTICED))])
         kind = ir.FunctionType(ir.VoidType(), [untouched.type])

@@ -15,6 +15,7 @@ from symgraph.compile.machine import blas, library, memory, python
 from symgraph.compile.machine.chunks import write_outermost
 from symgraph.compile.machine.frame import mentioned
 from symgraph.compile.machine.memory import Scratch
+from symgraph.compile.machine.order import begun_early
 from symgraph.compile.machine.scope import INDEX_ERROR, NEGATIVE_POWER, Scope, report
 from symgraph.compile.machine.straight import Stretch, stretches, write_stretch
 from symgraph.compile.machine.threads import dismiss, threads_of_call
@@ -27,7 +28,7 @@ _SIZE = np.dtype(np.int64)
 def write_program(program: loops.Program, name: str) -> ir.Module:
     """Return a module whose function of this name takes arguments, constants, arrays to fill, sizes and threads."""
     module = ir.Module(name)
-    _Entry(program, module, name).write()
+    _Entry(begun_early(program), module, name).write()
     return module
 
 
