@@ -14,7 +14,7 @@ from llvmlite import ir
 
 from symgraph.compile.kernels.instructions import any_lane, constant
 from symgraph.compile.machine import memory, vectors
-from symgraph.compile.machine.language import as_value, function, invoke
+from symgraph.compile.machine.language import SHORT, as_value, function, invoke
 from symgraph.compile.machine.vectors import BIT, long, splat
 
 Band = tuple[int | None, int | None]
@@ -79,7 +79,7 @@ def _call(builder: Any, width: int, write: Callable[..., None], result: Any, arg
     def body(builder: Any, *values: Any) -> None:
         write(builder, width, *[as_value(value, arg.type) for value, arg in zip(values, args, strict=True)])
 
-    made = function(builder.module, name, result, [arg.type for arg in args], body, attributes=("noinline",))
+    made = function(builder.module, name, result, [arg.type for arg in args], body, attributes=SHORT)
     return invoke(builder, made, *args)
 
 
