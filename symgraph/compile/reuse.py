@@ -76,7 +76,7 @@ def _level(
         begin, end = Allocate(vector), Free(vector)
         life = found[found.index(begin) : found.index(end)]
         uses = [s for s in life if vector in buffers_of(s)]
-        if not all(isinstance(s, _MOVABLE) for s in walk(uses)):
+        if not uses or not all(isinstance(s, _MOVABLE) for s in walk(uses)):
             continue
         home = _replaced(uses[0], vector, known.get(id(uses[0]), frozenset()) & left, around)
         home = home or _replacing(uses[-1], vector, left - _touched(s for s in life if s is not uses[-1]), around)
