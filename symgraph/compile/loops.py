@@ -473,7 +473,10 @@ _PLAIN = frozenset({str, int, bool, float, type(None)})
 
 
 def substituted(value: Any, change: Mapping[object, Any]) -> Any:
-    """Return a statement with axes, buffers and names changed; the same one where nothing is."""
+    """Return a statement with axes, buffers and names changed; the same one where nothing is.
+
+    Where a buffer becomes a section of another one, its elements and sections become those of that section.
+    """
     kind = type(value)
     if kind is Axis or kind is Buffer:
         return change.get(value, value)
@@ -486,6 +489,8 @@ def substituted(value: Any, change: Mapping[object, Any]) -> Any:
     new = {name: substituted(part, change) for name, part in old.items()}
     if isinstance(value, Name | Let | Start):
         new["name"] = change.get(value.name, value.name)
+    if isinstance(value, Load | Store | Section) and isinstance(home := new["buffer"], Section):
+        new |= {"buffer": home.buffer, "indices": (*home.indices, *new["indices"])}
     return value if all(map(is_, old.values(), new.values())) else kind(**new)
 
 

@@ -40,7 +40,8 @@ class Moment(NamedTuple):
     Attributes:
         shared: Scratch of all threads.
         own: Scratch that each thread has for itself.
-        copied: What each chunk of a loop adds to a copy of, so that the order of additions does not depend on threads.
+        copied: What each chunk of a loop, but the first, adds to a copy of; so the order of additions does not depend
+            on threads.
         work: What the loop costs, in the units of ``machine.cost``.
     """
 
@@ -50,10 +51,10 @@ class Moment(NamedTuple):
     work: Size = 0
 
     def at(self, sizes: Mapping[str, int]) -> tuple[int, int, int]:
-        """Return the shared scratch, a thread's own, and the copies, in bytes; no chunks, no copies."""
+        """Return the shared scratch, a thread's own, and the copies, in bytes; one chunk, no copies."""
         shared, own, copied, work = (dims.evaluate(size, sizes) for size in self)
         chunks = chunk_count(max(0, work), copied, min, lambda number: (math.isqrt(4 * number) + 1) // 2)
-        return shared, own, copied * chunks if chunks > 1 else 0
+        return shared, own, copied * max(chunks - 1, 0)
 
 
 @dataclass(frozen=True, repr=False)
@@ -157,8 +158,8 @@ def plan_memory(program: Program, threads: int) -> Memory:
         results=Amount((results,)),
         scratch=Amount(_greatest(moment.shared for moment in moments)),
         scratch_per_thread=Amount(_greatest(moment.own for moment in moments)),
-        accumulators=Amount(_greatest(MOST_CHUNKS * moment.copied for moment in moments)),
-        peak=Amount(_greatest(results + m.shared + threads * m.own + MOST_CHUNKS * m.copied for m in moments)),
+        accumulators=Amount(_greatest((MOST_CHUNKS - 1) * moment.copied for moment in moments)),
+        peak=Amount(_greatest(results + m.shared + threads * m.own + (MOST_CHUNKS - 1) * m.copied for m in moments)),
         threads=threads,
         moments=moments,
     )

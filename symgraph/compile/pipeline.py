@@ -29,6 +29,7 @@ from symgraph.compile.machine.program import given_results
 from symgraph.compile.memory import Memory, plan_memory
 from symgraph.compile.overlap import overlap
 from symgraph.compile.products import find_products
+from symgraph.compile.reuse import reuse_vectors
 from symgraph.compile.schedule import schedule
 from symgraph.compile.show import listing, show
 from symgraph.compile.stencil import sink_places
@@ -160,7 +161,7 @@ def plan(
     # Straight-line code comes without repetitions from a graph; only loops that are joined make some.
     has_loops = any(isinstance(statement, Loop) for statement in program.body)
     if options.fuse and has_loops:
-        program = add_bands(find_products(tidy(decide_bounds(overlap(program)))))
+        program = reuse_vectors(add_bands(find_products(tidy(decide_bounds(overlap(program))))))
     return place_updates(program, updates)
 
 

@@ -35,6 +35,8 @@ from symgraph.compile.loops import (
     walk,
     written,
 )
+from symgraph.compile.overlap import overlap
+from symgraph.compile.tidy import tidy
 
 LEAST = 8
 """An axis that is known to have fewer elements is no side of a product."""
@@ -52,7 +54,10 @@ def find_products(program: Program) -> Program:
             return replace(statement, body=tuple(map(found, statement.body)))
         return replace(statement, body=_Lanes(statement, names).level(statement.body))
 
-    return replace(program, body=tuple(map(found, program.body)))
+    changed = replace(program, body=tuple(map(found, program.body)))
+    if not any(isinstance(s, MatrixVector | Outer) for s in walk(changed.body)):
+        return program
+    return tidy(overlap(changed))  # loops that a sum no longer keeps apart
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,15 @@
 """Outermost loops as functions of a chunk of their range, which threads run side by side.
 
-Every chunk has scratch and totals of its own. What several chunks add to in memory, each adds to in a copy of its own,
-unless it is the only one; afterwards the copies are added up in the order of the chunks. So the number of chunks, which
-the sizes decide, is all that the last bits of a result depend on.
+Every chunk has scratch and totals of its own. What several chunks add to in memory, the first adds to where it is and
+each other one in a copy of its own; afterwards threads add up the copies piece by piece, each in the order of the
+chunks. So the number of chunks, which the sizes decide, is all that the last bits of a result depend on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial, reduce
 from typing import Any
 
 from llvmlite import ir
@@ -28,7 +29,9 @@ from symgraph.compile.machine.vectors import DType, long
 from symgraph.compile.machine.writer import Writer
 
 _LINE = 64
+_PIECE = 4096  # elements of copies that are added up while the sums stay in the nearest cache
 _DOUBLE = ir.DoubleType()
+_NOT_MUCH = ir.Constant(vectors.BIT, 0)
 
 
 @dataclass(frozen=True)
@@ -75,8 +78,13 @@ def write_outermost(writer: Writer, loop: Loop, failed: Callable[[], None]) -> N
         frame.add(("distance", buffer), distance)
     task = _task(writer, loop, frame, shared)
     much = builder.icmp_signed(">=", work, long(STARTING))
-    launch(builder, task, frame.address(), chunks, writer.scope.threads, much)
-    _combine(writer, shared, totals, copies, chunks)
+    address = frame.address()
+    launch(builder, task, address, chunks, writer.scope.threads, much)
+    _combine_totals(writer, shared, totals, chunks)
+    if shared.buffers:
+        with builder.if_then(builder.icmp_signed(">", chunks, long(1))):
+            addition, pieces = _addition(builder.module, frame, shared), _pieces(writer, shared)
+            launch(builder, addition, address, pieces, writer.scope.threads, _NOT_MUCH)
     scratch.release(builder)
 
 
@@ -99,26 +107,25 @@ def _nearest_root(number: Number) -> Number:
 def _copies(
     writer: Writer, shared: _Shared, chunks: Any, failed: Callable[[], None]
 ) -> tuple[dict[Buffer, tuple[Any, Any]], Scratch]:
-    """Return for each shared buffer the first chunk's copy and the distance of the next; one chunk needs no copy."""
+    """Return for each shared buffer the second chunk's copy and the distance of the next."""
     builder, scratch = writer.builder, Scratch()
     if not shared.buffers:
         return {}, scratch
-    alone = builder.icmp_signed("==", chunks, long(1))
+    others = builder.sub(chunks, long(1))
     total: Any = long(_LINE)
     places = {}
     for buffer in shared.buffers:
         count = writer.scope.memories[buffer].count(builder)
         distance = builder.and_(builder.add(count, long(_LINE - 1)), long(-_LINE))
         places[buffer] = (distance, total)
-        total = builder.add(total, builder.mul(builder.mul(distance, long(buffer.dtype.itemsize)), chunks))
-    scratch.raw = memory.from_heap(builder, builder.select(alone, long(1), total), failed)
+        total = builder.add(total, builder.mul(builder.mul(distance, long(buffer.dtype.itemsize)), others))
+    scratch.raw = memory.from_heap(builder, total, failed)
     start = builder.and_(builder.neg(builder.ptrtoint(scratch.raw, vectors.LONG)), long(_LINE - 1))
     found = {}
     for buffer, (distance, offset) in places.items():
         place = builder.add(start, builder.sub(offset, long(_LINE)))
-        original = writer.scope.memories[buffer].pointer
-        copy = builder.bitcast(builder.gep(scratch.raw, [place]), original.type)
-        found[buffer] = (builder.select(alone, original, copy), distance)
+        kind = writer.scope.memories[buffer].pointer.type
+        found[buffer] = (builder.bitcast(builder.gep(scratch.raw, [place]), kind), distance)
     return found, scratch
 
 
@@ -128,15 +135,16 @@ def _task(writer: Writer, loop: Loop, frame: Frame, shared: _Shared) -> Any:
     address, number = function.args
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     known = frame.read(builder, address)
+    is_copy = builder.icmp_signed(">", number, long(0))
     for buffer in shared.buffers:
-        known["buffer", buffer] = builder.gep(known["copy", buffer], [builder.mul(number, known["distance", buffer])])
+        copy = _copy(builder, known, buffer, number)
+        known["buffer", buffer] = builder.select(is_copy, copy, known["buffer", buffer])
     inside = writer_inside(builder, known)
     scope, scratch = inside.scope, Scratch()
-    has_copies = builder.icmp_signed(">", known["chunks"], long(1))
     for buffer, how in shared.buffers.items():
         place = scope.memories[buffer]
         nothing = inside.to_memory(identity(how, buffer.dtype), buffer.dtype)
-        with builder.if_then(has_copies):
+        with builder.if_then(is_copy):
             inside.fill(place.pointer, nothing, place.count(builder))
     for name, (dtype, how) in shared.totals.items():
         scope.cells[name] = memory.variable(builder, llvm_type(dtype))
@@ -168,29 +176,51 @@ def _range(builder: Any, number: Any, known: dict[Any, Any], grain: int) -> tupl
     return edge(number), edge(builder.add(number, long(1)))
 
 
-def _combine(
-    writer: Writer, shared: _Shared, totals: dict[str, Any], copies: dict[Buffer, tuple[Any, Any]], chunks: Any
-) -> None:
-    """Add up what the chunks found, in their order."""
+def _copy(builder: Any, known: Mapping[Any, Any], buffer: Buffer, number: Any) -> Any:
+    """Return where a chunk that is not the first has its copy."""
+    before = builder.mul(builder.sub(number, long(1)), known["distance", buffer])
+    return builder.gep(known["copy", buffer], [before])
+
+
+def _combine_totals(writer: Writer, shared: _Shared, totals: dict[str, Any], chunks: Any) -> None:
+    """Add up the numbers that the chunks found, in their order."""
     builder = writer.builder
     with memory.loop(builder, long(0), chunks) as number:
         for name, (dtype, how) in shared.totals.items():
             cell = writer.scope.cells[name]
             part = builder.load(builder.gep(totals[name], [number]))
             builder.store(writer.combine(how, dtype, builder.load(cell), part), cell)
-    if not shared.buffers:
-        return
-    first = builder.select(builder.icmp_signed(">", chunks, long(1)), long(0), chunks)  # no copies, none to add
-    with memory.loop(builder, first, chunks) as number:
-        for buffer, how in shared.buffers.items():
-            place, (copy, distance) = writer.scope.memories[buffer], copies[buffer]
-            own = builder.gep(copy, [builder.mul(number, distance)])
-            with memory.loop(builder, long(0), place.count(builder)) as i:
+
+
+def _pieces(writer: Writer, shared: _Shared) -> Any:
+    """Return in how many pieces copies are added up."""
+    builder = writer.builder
+    counts = (writer.scope.memories[buffer].count(builder) for buffer in shared.buffers)
+    most = reduce(partial(memory.greatest, builder), counts)
+    return memory.quotient(builder, builder.add(most, long(_PIECE - 1)), _PIECE)
+
+
+def _addition(module: Any, frame: Frame, shared: _Shared) -> Any:
+    """Return the function that adds to a piece of each buffer what the chunks have in their copies of it."""
+    function = new_function(module, TASK, "symgraph.add")
+    address, number = function.args
+    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    known = frame.read(builder, address)
+    writer = writer_inside(builder, known)
+    start = builder.mul(number, long(_PIECE))
+    for buffer, how in shared.buffers.items():
+        place = writer.scope.memories[buffer]
+        stop = memory.least(builder, builder.add(start, long(_PIECE)), place.count(builder))
+        with memory.loop(builder, long(1), known["chunks"]) as chunk:
+            own = _copy(builder, known, buffer, chunk)
+            with memory.loop(builder, start, stop) as i:
                 target = builder.gep(place.pointer, [i])
                 old, more = (
                     writer.from_memory(builder.load(each), buffer.dtype) for each in (target, builder.gep(own, [i]))
                 )
                 builder.store(writer.to_memory(writer.combine(how, buffer.dtype, old, more), buffer.dtype), target)
+    builder.ret_void()
+    return function
 
 
 def _grain(loop: Loop) -> int:

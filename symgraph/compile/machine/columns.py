@@ -14,7 +14,7 @@ from llvmlite import ir
 
 from symgraph.compile.kernels.instructions import any_lane, constant
 from symgraph.compile.machine import memory, vectors
-from symgraph.compile.machine.language import as_value, function, invoke
+from symgraph.compile.machine.language import SHORT, as_value, function, invoke
 from symgraph.compile.machine.vectors import BIT, long, splat
 
 Band = tuple[int | None, int | None]
@@ -79,7 +79,7 @@ def _call(builder: Any, width: int, write: Callable[..., None], result: Any, arg
     def body(builder: Any, *values: Any) -> None:
         write(builder, width, *[as_value(value, arg.type) for value, arg in zip(values, args, strict=True)])
 
-    made = function(builder.module, name, result, [arg.type for arg in args], body, attributes=("noinline",))
+    made = function(builder.module, name, result, [arg.type for arg in args], body, attributes=SHORT)
     return invoke(builder, made, *args)
 
 
@@ -123,26 +123,39 @@ def _write_outer(
 ) -> None:  # fmt: skip
     element = v.type.pointee
     side = vectors.register_bits() // vectors.bits_of(element)
-    kind = ir.VectorType(element, 2 * side)
-    turned = memory.stack(builder, element, width * kind.count)
-    with memory.loop(builder, long(0), columns, kind.count) as j:
+    one, two = ir.VectorType(element, side), ir.VectorType(element, 2 * side)
+    turned = memory.stack(builder, element, width * two.count)
+    with memory.loop(builder, long(0), columns, two.count) as j:
         _turn(builder, v, j, columns, width, side, turned)
-        mask = builder.icmp_signed("<", vectors.iota(kind.count), splat(builder, builder.sub(columns, j), kind.count))
-        start = memory.greatest(builder, builder.sub(j, high), long(0))
-        stop = memory.least(builder, builder.sub(builder.add(j, long(kind.count)), low), rows)
-        for first, size in _blocks(builder, start, stop, kind):
-            sums = _sums(builder, kind, size)
-            rows_of_u = [builder.gep(u, [builder.mul(builder.add(first, long(r)), long(width))]) for r in range(size)]
-            with memory.loop(builder, long(0), count) as lane:
-                vector = _load(builder, turned, builder.mul(lane, long(kind.count)), kind)
-                for row, total in zip(rows_of_u, sums, strict=True):
-                    _add_product(builder, total, builder.load(builder.gep(row, [lane])), vector)
-            for r, total in enumerate(sums):
-                row = builder.mul(builder.add(first, long(r)), distance)
-                place = builder.gep(c, [builder.add(row, j)])
-                old = vectors.load_vector(builder, place, kind.count, mask)
-                vectors.store_vector(builder, builder.fadd(old, builder.load(total)), place, mask)
+        left = builder.sub(columns, j)
+        start = _block_of(builder, builder.sub(j, high))
+        stop = memory.least(builder, builder.sub(builder.add(j, long(two.count)), low), rows)
+        # Of the rows before the middle, one vector of columns is needed, or there is no more.
+        middle = memory.least(builder, _block_of(builder, builder.sub(builder.add(j, long(side)), high)), stop)
+        middle = builder.select(builder.icmp_signed("<=", left, long(side)), stop, middle)
+        for kind, begin, end in ((one, start, middle), (two, memory.greatest(builder, start, middle), stop)):
+            mask = builder.icmp_signed("<", vectors.iota(kind.count), splat(builder, left, kind.count))
+            for first, size in _blocks(builder, begin, end, kind):
+                numbers = [builder.add(first, long(r)) for r in range(size)]
+                rows_of_u = [builder.gep(u, [builder.mul(number, long(width))]) for number in numbers]
+                places = [builder.gep(c, [builder.add(builder.mul(number, distance), j)]) for number in numbers]
+                for place in places:  # asked for now, it is there when the sums are
+                    for column in range(0, kind.count, side):
+                        vectors.prefetch(builder, builder.gep(place, [long(column)]))
+                sums = _sums(builder, kind, size)
+                with memory.loop(builder, long(0), count) as lane:
+                    vector = _load(builder, turned, builder.mul(lane, long(two.count)), kind)
+                    for row, total in zip(rows_of_u, sums, strict=True):
+                        _add_product(builder, total, builder.load(builder.gep(row, [lane])), vector)
+                for place, total in zip(places, sums, strict=True):
+                    old = vectors.load_vector(builder, place, kind.count, mask)
+                    vectors.store_vector(builder, builder.fadd(old, builder.load(total)), place, mask)
     builder.ret_void()
+
+
+def _block_of(builder: Any, row: Any) -> Any:
+    """Return the first row of the largest block in which a row lies; no rows are before the first one."""
+    return memory.greatest(builder, builder.and_(row, long(-_BLOCKS[0])), long(0))
 
 
 def _turn(builder: Any, v: Any, first: Any, stop: Any, width: int, side: int, turned: Any) -> None:

@@ -12,7 +12,7 @@ from symgraph.compile import loops
 from symgraph.compile.kernels.instructions import WIDEST
 from symgraph.compile.loops import Buffer, Loop, Name, Statement
 from symgraph.compile.machine import blas, library, memory, python
-from symgraph.compile.machine.chunks import write_outermost
+from symgraph.compile.machine.chunks import allocated, write_outermost
 from symgraph.compile.machine.frame import mentioned
 from symgraph.compile.machine.memory import Scratch
 from symgraph.compile.machine.order import begun_early
@@ -86,7 +86,9 @@ class _Entry:
         """Write it."""
         self._numbers_in_memory()
         taken = [s.buffer for s in self.program.body if isinstance(s, loops.Allocate)] + given_results(self.program)
-        memory.keep_pages(self.builder, self.writer.size(loops.bytes_of(taken)))
+        inside = [each for s in self.program.body if isinstance(s, Loop) for each in allocated(s)]
+        kept = loops.bytes_of(taken) + sum(lanes * loops.bytes_of([buffer]) for buffer, lanes in inside)
+        memory.keep_pages(self.builder, self.writer.size(kept))
         within = {s.buffer for s in loops.walk(self.program.body) if isinstance(s, loops.Allocate)}
         views = {s.result for s in loops.walk(self.program.body) if isinstance(s, loops.View)}
         loose = [b for b in self.program.buffers() if b.role != "result" and b not in within and b not in views]
