@@ -71,3 +71,10 @@ def test_statements_that_depend_on_each_other_stay_in_order(seed):
     assert sorted(place) == sorted(map(id, body))
     for one, other in itertools.combinations(body, 2):
         assert place[id(one)] < place[id(other)] or dependence.are_independent(one, other)
+
+
+def test_in_long_stretches_nothing_moves_far():
+    a = Buffer("a", DOUBLE, (dim("n"),), "argument")
+    cheap = [Let(f"t{i}", DOUBLE, "square", None, (Load(a, HERE),)) for i in range(300)]
+    found = operations(begun_early(in_lanes(*cheap, Let("e", DOUBLE, "exp", None, (Load(a, HERE),)))))
+    assert 200 < found.index("exp") < 300

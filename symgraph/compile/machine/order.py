@@ -19,6 +19,7 @@ from symgraph.compile.machine.cost import is_function
 
 _DIVISIONS = frozenset({"divide", "reciprocal", "sqrt"})
 _LONG, _SHORT = 24, 4  # cycles until there is a result
+_TOGETHER = 96  # statements: what all functions of a longer stretch have computed would have to wait in memory
 
 
 def begun_early(program: Program) -> Program:
@@ -30,7 +31,9 @@ def _ordered(body: Sequence[Statement], dependence: Dependence, in_lanes: bool) 
     found: list[Statement] = []
     for is_simple, group in groupby(body, lambda statement: isinstance(statement, Let | Store | Accumulate)):
         if is_simple and in_lanes:
-            found += _long_first(list(group), dependence)
+            run = list(group)
+            for start in range(0, len(run), _TOGETHER):
+                found += _long_first(run[start : start + _TOGETHER], dependence)
             continue
         for statement in group:
             if not isinstance(statement, Loop):
