@@ -213,7 +213,10 @@ class _Writer:
         result = call.result
         operands = [self._argument(operand) for operand in call.operands]
         if call.user is not None:
-            return f"{result.name} = {self.functions[id(call.user)]}({', '.join(operands)})"
+            self.library.add("received")
+            returned = f"{self.functions[id(call.user)]}({', '.join(operands)})"
+            kind = f"{_shape(result.shape)}, np.dtype({_dtype(result.dtype)})"
+            return f"{result.name} = received({returned}, {kind}){'' if result.shape else '[()]'}"
         first = call.operands[0]
         shape = first.shape if isinstance(first, Buffer) else ()
         if call.function == "matmul":
