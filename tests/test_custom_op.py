@@ -247,6 +247,16 @@ def test_what_a_forward_function_returns_of_its_arguments_is_copied():
             assert got.flags.c_contiguous
 
 
+def test_arrays_of_float32_stay_so_where_numba_computes_in_float64():
+    shifted = sg.custom_op("shifted", lambda x: x.T - 1.5, opaque=True)
+    (x,) = declare(("n", "n"), dtype="float32")
+    values = np.arange(9, dtype="float32").reshape(3, 3)
+    for backend in ("numpy", "numba"):
+        got, total = sg.function([x], [shifted(x), sg.sum(shifted(x))], backend=backend)(values)
+        np.testing.assert_array_equal(got, values.T - np.float32(1.5), strict=True)
+        assert total.dtype == "float32"
+
+
 def test_what_numba_may_not_compile_is_refused_by_the_compiler_alone():
     own = sg.custom_op("own", np.sin, opaque=True, numba=False)
     (x,) = declare((3,))
