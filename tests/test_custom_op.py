@@ -234,6 +234,37 @@ def test_a_forward_function_cannot_write_to_its_arguments():
     np.testing.assert_array_equal(values, POINT)
 
 
+def test_what_a_forward_function_returns_of_its_arguments_is_copied():
+    same = sg.custom_op("same", lambda x: x, opaque=True)
+    turned = sg.custom_op("turned", lambda x: x[::-1], opaque=True)
+    (x,) = declare((3,))
+    for backend in ("numpy", "numba"):
+        values = POINT.copy()
+        results = sg.function([x], [same(x), turned(x), turned(x) * 2], backend=backend)(values)
+        values[:] = 0
+        for got, expected in zip(results, (POINT, POINT[::-1], 2 * POINT[::-1]), strict=True):
+            np.testing.assert_array_equal(got, expected)
+            assert got.flags.c_contiguous
+
+
+def test_arrays_of_float32_stay_so_where_numba_computes_in_float64():
+    shifted = sg.custom_op("shifted", lambda x: x.T - 1.5, opaque=True)
+    (x,) = declare(("n", "n"), dtype="float32")
+    values = np.arange(9, dtype="float32").reshape(3, 3)
+    for backend in ("numpy", "numba"):
+        got, total = sg.function([x], [shifted(x), sg.sum(shifted(x))], backend=backend)(values)
+        np.testing.assert_array_equal(got, values.T - np.float32(1.5), strict=True)
+        assert total.dtype == "float32"
+
+
+def test_what_numba_may_not_compile_is_refused_by_the_compiler_alone():
+    own = sg.custom_op("own", np.sin, opaque=True, numba=False)
+    (x,) = declare((3,))
+    np.testing.assert_array_equal(sg.function([x], own(x), backend="numpy")(POINT), np.sin(POINT))
+    with pytest.raises(sg.CompileError, match=r"own: .*numba=False.*backend='numpy'(.|\n)*declared at"):
+        sg.function([x], own(x))(POINT)
+
+
 def test_a_wrong_number_of_arguments_is_refused():
     f = sg.custom_op("pair", lambda x, y: x + y)
     (x,) = declare((3,))
@@ -250,6 +281,9 @@ def test_a_result_of_another_type_than_declared_is_refused():
     narrow = sg.custom_op("narrow", lambda x: x.astype("float32"), opaque=True)
     with pytest.raises(sg.DTypeError, match=r"narrow: .*float32.*float64"):
         sg.evaluate(narrow(x), {x: POINT})
+    for refused, error in ((shorter, sg.ShapeError), (narrow, sg.DTypeError)):
+        with pytest.raises(error, match=r"forward returned an array of another (shape|dtype) than its type says"):
+            sg.function([x], refused(x))(POINT)
     untyped = sg.custom_op("untyped", np.sin, type_rule=lambda x: x.shape)
     with pytest.raises(sg.DTypeError, match="ArrayType"):
         untyped(x)

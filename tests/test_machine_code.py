@@ -73,3 +73,18 @@ def test_programs_that_differ_in_dtypes_alone_are_two(dtypes: tuple[str, str], t
             below = np.arange(100, dtype=dtype)
             assert declared(dtype, ("n",), options)(below + kind(1), below)
             assert not declared(dtype, ("n",), options)(below, below + kind(1))
+
+
+def test_what_asks_for_memory_in_time_serves_all_kinds_of_numbers() -> None:
+    """Rows of the next block, and tiles of float64 and of float32, are asked for in one program."""
+    with sg.Graph():
+        X, w, y = sg.placeholder("X", ("n", "d")), sg.placeholder("w", ("d",)), sg.placeholder("y", ("n",))
+        A, B = (sg.placeholder(name, ("k", "k"), dtype) for name, dtype in [("A", "float64"), ("B", "float32")])
+    z = X @ w
+    slope = sg.grad(sg.sum(sg.softplus(z) - y * z), w)
+    function = sg.function([X, w, y, A, B], [slope, A @ A, B @ B], options=sg.Options(cache=False))
+    rows, square = np.full((70, 3), 0.5), np.full((80, 80), 0.5)
+    slopes, *products = function(rows, np.zeros(3), np.ones(70), square, square.astype(np.float32))
+    np.testing.assert_allclose(slopes, np.full(3, -17.5))
+    for product, dtype in zip(products, (np.float64, np.float32), strict=True):
+        np.testing.assert_array_equal(product, np.full((80, 80), 20, dtype))

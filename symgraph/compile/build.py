@@ -16,7 +16,8 @@ from symgraph.compile.lower import is_matrix_transpose
 from symgraph.compile.nest import Group, Schedule
 from symgraph.compile.steps import Index, Read, Step
 from symgraph.compile.storage import plan, shape_in
-from symgraph.dims import names, sizes_in
+from symgraph.dims import Dim, names, sizes_in
+from symgraph.errors import CompileError
 from symgraph.expr import CONSTANT, SIZE, Expr, constant_value
 from symgraph.op import FUNCTIONS, REGISTRY, Kind
 
@@ -29,6 +30,9 @@ _RESERVED = {
     "kernel",
     "range",
     "library",
+    "accumulate",
+    "integer_matmul",
+    "received",
     "wrap_index",
 }
 
@@ -414,6 +418,9 @@ class _Builder:
             for source, arg in zip(sources, node.args, strict=True)
         )
         user = node.op.custom.get("function")
+        if user is not None and not node.op.custom["numba"]:
+            where = "" if node.location is None else f"\n  declared at {node.location}"
+            raise CompileError(f"{node.op.name}: Numba may not compile it (numba=False): use backend='numpy'{where}")
         if user is not None and user not in self.functions:
             self.functions.append(user)
         return [loops.Call(node.op.name, buffer, operands, node.attrs, user)]

@@ -18,6 +18,7 @@ from symgraph.dims import Size, product
 _POLICY = "Floating point: sums may be reordered and a*b+c fused; NaN, infinities and signed zeros keep their meaning."
 _STACKED = {"cholesky", "cholesky_pullback", "inv", "solve", "solve_triangular"}
 _DETERMINANTS = {"det", "det_sign", "logabsdet"}
+_WIDEST = {"f": np.float64, "i": np.int64, "u": np.uint64}
 _ALONG_AXIS = {"cumulative_sum", "exclusive_prod", "argmax", "argmin"}
 
 
@@ -207,7 +208,11 @@ class _Writer:
         result = call.result
         operands = [self._argument(operand) for operand in call.operands]
         if call.user is not None:
-            return f"{result.name} = {self.functions[id(call.user)]}({', '.join(operands)})"
+            self.library.add("received")
+            returned = f"{self.functions[id(call.user)]}({', '.join(operands)})"
+            kinds = [result.dtype, np.dtype(_WIDEST.get(result.dtype.kind, result.dtype))]
+            declared = ", ".join([_shape(result.shape), *(f"np.dtype({_dtype(kind)})" for kind in kinds)])
+            return f"{result.name} = received({returned}, {declared}){'' if result.shape else '[()]'}"
         first = call.operands[0]
         shape = first.shape if isinstance(first, Buffer) else ()
         if call.function == "matmul":

@@ -11,8 +11,26 @@ from typing import Any
 import numpy as np
 
 from symgraph.compile.kernels.lowering import jitable
+from symgraph.errors import DTypeError, ShapeError
 
 Array = np.ndarray[Any, Any]
+
+
+@jitable
+def received(value: Any, shape: tuple[int, ...], dtype: np.dtype[Any], wide: np.dtype[Any]) -> Array:
+    """Return what a user's function returned, which may be a part of what it was given, as an array of its own.
+
+    It may be of a wider type: Numba computes in float64 where an array of float32 meets a number.
+
+    Raises:
+        ShapeError, DTypeError: its type is another one than declared.
+    """
+    array = np.asarray(value)
+    if array.shape != shape:
+        raise ShapeError("a custom operation: forward returned an array of another shape than its type says")
+    if array.dtype == dtype or array.dtype == wide:
+        return array.astype(dtype).copy()
+    raise DTypeError("a custom operation: forward returned an array of another dtype than its type says")
 
 
 @jitable

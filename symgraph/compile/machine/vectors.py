@@ -181,8 +181,10 @@ def load_vector(builder: Any, pointer: Any, width: int, mask: Any) -> Any:
 
 def prefetch(builder: Any, address: Any) -> None:
     """Ask for a cache line that will be read soon; one that does not exist does no harm."""
-    function = intrinsic(builder.module, "llvm.prefetch.p0", ir.VoidType(), [address.type, INT, INT, INT])
-    builder.call(function, [address, ir.Constant(INT, 0), ir.Constant(INT, 3), ir.Constant(INT, 1)])
+    kind = BYTE.as_pointer()
+    function = intrinsic(builder.module, "llvm.prefetch.p0", ir.VoidType(), [kind, INT, INT, INT])
+    line = builder.bitcast(address, kind)
+    builder.call(function, [line, ir.Constant(INT, 0), ir.Constant(INT, 3), ir.Constant(INT, 1)])
 
 
 def store_vector(builder: Any, value: Any, pointer: Any, mask: Any) -> None:
