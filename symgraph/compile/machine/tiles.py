@@ -25,7 +25,7 @@ from symgraph.compile.machine.vectors import BIT, LONG, DType, intrinsic, load_v
 
 _VOID = ir.VoidType()
 _ROWS, _VECTORS = 8, 2  # of a tile: with what they are multiplied with, they fit in the 32 registers of AVX-512
-_DEPTH = 256  # at most so many summands at a time, so that a tile's operands stay in the nearest cache
+_DEPTH = 128  # at most so many summands at a time: a tile's rows stay in the nearest cache, though others share it
 _PACKED = 2**20  # at most so many bytes of the right operand at a time, so that they stay in the second cache
 _LEAST_SIDE, _LEAST_DEPTH = 64, 32
 _AHEAD = 8  # steps
