@@ -16,7 +16,7 @@ from symgraph.compile.lower import is_matrix_transpose
 from symgraph.compile.nest import Group, Schedule
 from symgraph.compile.steps import Index, Read, Step
 from symgraph.compile.storage import plan, shape_in
-from symgraph.dims import Dim, names, sizes_in
+from symgraph.dims import names, sizes_in
 from symgraph.errors import CompileError
 from symgraph.expr import CONSTANT, SIZE, Expr, constant_value
 from symgraph.op import FUNCTIONS, REGISTRY, Kind
