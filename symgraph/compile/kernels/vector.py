@@ -14,6 +14,7 @@ from fractions import Fraction
 
 from symgraph.compile.kernels.coefficients import COSH, EXP, LOG, SINH, TANH
 from symgraph.compile.kernels.lanes import (
+    DOUBLE,
     Coefficients,
     Lane,
     exponent,
@@ -23,6 +24,7 @@ from symgraph.compile.kernels.lanes import (
     parts,
     poly,
     rarely,
+    rounded,
     select,
     times_power,
     two_sum,
@@ -93,6 +95,19 @@ def reduced_a_little(x: Lane) -> tuple[Lane, Lane]:
     shift = x.format.round
     shifted = fma(x, LOG2_E[x.format.name][0], shift)
     return shifted, fma(shifted - shift, -LN2_WHOLE[x.format.name][0], x)
+
+
+def split_power(x: Lane, unit: Fraction) -> tuple[Lane, Lane, Lane]:
+    """Return ``2**n``, a normal number, r and its error in ``x = n unit + r``.
+
+    Where the unit is a power of two times log(2), the error is nothing in float32: log(2) is nearly a number there.
+    """
+    format = x.format
+    high = rounded(float(unit), format.type)
+    shift = format.round + format.exponent_bias  # so that the bits of 2**n are those of n, shifted
+    shifted = fma(x, float(1 / unit), shift)
+    n = shifted - shift
+    return (shifted.bits() << format.fraction).number(), fma(n, -high, x), n * float(Fraction(high) - unit)
 
 
 def clamped(x: Lane) -> Lane:
@@ -271,12 +286,14 @@ def log1p_by_case(x: Lane) -> Lane:
 
 
 def tanh(x: Lane) -> Lane:
-    size, most = magnitude(x), (x.format.fraction + 4) * math.log(2)
-    twice, square = size + size, size * size
-    near = fma(size, square * poly(square, TANH), size)
-    n, r = reduced_a_little(select(twice > most, most, twice))
-    far = 1.0 - 2.0 / (scaled_to_normal(1.0 + fma(r * r, poly(r, EXP), r), n) + 1.0)
-    return with_sign(select(size < 0.625, near, far), x)
+    size, most = magnitude(x), (x.format.fraction + 4) * math.log(2) / 2
+    power, r, error = split_power(select(size > most, most, size), LN2_EXACT / 2)
+    square, series = r * r, poly(r, TANH)
+    near = r + fma(square, series, error) if x.format is DOUBLE else fma(square, series, r)
+    # h / (1 + h) with h = expm1(2 x) / 2; where h is small, h - h tanh(x) is the same and is rounded less
+    h = fma(power, near, fma(power, 0.5, -0.5))
+    result = h / (h + 1.0)
+    return with_sign(select(h < 0.45, fma(-h, result, h), result), x)
 
 
 def _hyperbolic(size: Lane) -> tuple[Lane, Lane, Lane, Lane, Lane]:
