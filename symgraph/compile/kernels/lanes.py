@@ -310,7 +310,11 @@ def narrowed(x: Lane, format: Format) -> Lane:
 
 
 def vectorises(
-    source: Callable[..., Lane], *, in_double: bool = False, explicit: Callable[..., Lane] | None = None
+    source: Callable[..., Lane],
+    *,
+    in_double: bool = False,
+    explicit: Callable[..., Lane] | None = None,
+    registers: int | None = None,
 ) -> Emitter:
     """Return the emitter that calls a kernel written with lanes.
 
@@ -318,26 +322,39 @@ def vectorises(
         source: The kernel, without branches: LLVM vectorises the loop around it.
         in_double: Whether float32 is computed in float64 and rounded once.
         explicit: The kernel where vectors are explicit, and branches do no harm; the same if not given.
+        registers: How many registers of AVX-512 a call takes at most, if more would put too many numbers on the stack.
     """
-    call = calls_kernel(source, in_double)
 
     def emit(context: Any, builder: Any, sig: Any, values: Sequence[Any]) -> Any:
         return call(builder, values)
 
-    EXPLICIT[emit] = calls_kernel(explicit, in_double) if explicit else call
+    call = calls_kernel(source, in_double)
+    EXPLICIT[emit] = calls_kernel(explicit or source, in_double, registers)
     return emit
 
 
-def calls_kernel(source: Callable[..., Lane], in_double: bool = False) -> Caller:
-    """Return what calls a kernel; `in_double` as for `vectorises`."""
+def calls_kernel(source: Callable[..., Lane], in_double: bool = False, registers: int | None = None) -> Caller:
+    """Return what calls a kernel; `in_double` and `registers` as for `vectorises`."""
 
     def call(builder: Any, values: Sequence[Any]) -> Any:
+        kind = values[0].type
+        width = instructions.width_of(kind) or 1
+        each = (registers or width) * _REGISTER // FORMATS[str(element_of(kind))].bits.width
+        if width <= each:
+            return call_once(builder, values)
+        starts = range(0, width, each)
+        found = [
+            call_once(builder, [instructions.section(builder, v, start, each) for v in values]) for start in starts
+        ]
+        return instructions.joined(builder, found)
+
+    def call_once(builder: Any, values: Sequence[Any]) -> Any:
         function = _kernel_function(builder.module, source, [value.type for value in values], in_double)
         set.add(builder.function.attributes, WIDEST)
         builder.function.attributes.alignstack = _ALIGNED
         kind = values[0].type
-        registers = -(-(instructions.width_of(kind) or 1) * FORMATS[str(element_of(kind))].bits.width // _REGISTER)
-        _calls[builder.function] = count = _calls.get(builder.function, 0) + registers
+        taken = -(-(instructions.width_of(kind) or 1) * FORMATS[str(element_of(kind))].bits.width // _REGISTER)
+        _calls[builder.function] = count = _calls.get(builder.function, 0) + taken
         return builder.call(function, values, attrs=("noinline",) if count > _INLINED else ())
 
     return call

@@ -79,10 +79,15 @@ def scaled_to_normal(x: Lane, n: Lane) -> Lane:
     return times_power(x, n - n.format.round) if x.is_wide() else x * power_of_two(n)
 
 
-def reduced(x: Lane) -> tuple[Lane, Lane, Lane]:
-    """Return n + `Format.round`, r and r's rounding error in ``x = n log(2) + r``, abs(r) at most half of log(2)."""
+def reduced(x: Lane, shift: float | None = None) -> tuple[Lane, Lane, Lane]:
+    """Return n + shift, r and r's rounding error in ``x = n log(2) + r``, abs(r) at most half of log(2).
+
+    Args:
+        x: The number.
+        shift: What rounds n when it is added: `Format.round`, if not given, plus a small integer.
+    """
     high, low = LN2[x.format.name]
-    shift = x.format.round
+    shift = x.format.round if shift is None else shift
     shifted = fma(x, LOG2_E[x.format.name][0], shift)
     n = shifted - shift
     start = fma(n, -high, x)  # exact
@@ -248,11 +253,11 @@ def log2_by_case(x: Lane) -> Lane:
 
 def _log10(k: Lane, m: Lane) -> Lane:
     """Return the same to base 10; what may cancel is exact as there."""
-    high, low = LOG10_E[m.format.name]
-    two_high, two_low = LOG10_2[m.format.name]
+    name = m.format.name
+    (high, low), (two_high, two_low) = LOG10_E[name], LOG10_2[name]
     f = m - 1.0
-    rest = _scaled_log_rest(f, _LOG_TO_BASE_10, f * low)
-    return fma(k, two_high, f * 0.5) + fma(f, high - 0.5, fma(k, two_low, rest))
+    rest = fma(f, poly(f, {name: (low, *_LOG_TO_BASE_10[name])}), k * two_low)
+    return fma(k, two_high, f * 0.5) + fma(f, high - 0.5, rest)
 
 
 def log10(x: Lane) -> Lane:
@@ -296,23 +301,33 @@ def tanh(x: Lane) -> Lane:
     return with_sign(select(h < 0.45, fma(-h, result, h), result), x)
 
 
-def _hyperbolic(size: Lane) -> tuple[Lane, Lane, Lane, Lane, Lane]:
-    """Return p + q, p - q, c, s and an error, of s: ``exp(±size) / 4`` is ``p (1 + c + s)`` and ``q (1 + c - s)``."""
-    most, shift = LARGEST[size.format.name] + 0.9, size.format.round
-    n, r, error = reduced(select(size > most, most, size))
-    # The least power is not a normal number where the other is the largest, and too small to matter much earlier.
-    up, down = power_of_two(n - 2.0), power_of_two((2.0 * shift - 2.0) - select(n > shift + 100.0, shift + 100.0, n))
-    square = r * r
-    return up + down, up - down, square * poly(square, COSH), fma(r * square, poly(square, SINH), r), error
+def _hyperbolic(size: Lane, accurate: bool) -> tuple[Lane, Lane, Lane, Lane]:
+    """Return p + q, p - q, c and s in ``exp(±size) / 4``, which is ``p (1 + c + s)`` and ``q (1 + c - s)``.
+
+    Args:
+        size: The argument.
+        accurate: Whether s counts: then its rounding errors are made good.
+    """
+    format, most = size.format, LARGEST[size.format.name] + 0.9
+    exponent = format.exponent_bias - 2  # of a quarter
+    n, r, error = reduced(select(size > most, most, size), format.round + exponent)
+    up = n.bits() << format.fraction
+    # The least power is not a normal number where the other is the largest: it is too small to matter.
+    other = up.like(up.constant(2 * exponent << format.fraction)) - up
+    down = select(other.negative(), 0, other).number()
+    square, up = r * r, up.number()
+    cubic, series = r * square, poly(square, SINH)
+    odd = r + fma(cubic, series, error) if accurate else fma(cubic, series, r)
+    return up + down, up - down, square * poly(square, COSH), odd
 
 
 def cosh(x: Lane) -> Lane:
-    total, difference, even, odd, _ = _hyperbolic(magnitude(x))
+    total, difference, even, odd = _hyperbolic(magnitude(x), False)
     return (total + fma(total, even, difference * odd)) * 2.0
 
 
 def sinh(x: Lane) -> Lane:
     size = magnitude(x)
-    total, difference, even, odd, error = _hyperbolic(size)
-    result = with_sign((difference + fma(difference, even, total * (odd + error))) * 2.0, x)
+    total, difference, even, odd = _hyperbolic(size, True)
+    result = with_sign((difference + fma(difference, even, total * odd)) * 2.0, x)
     return select(size < x.format.negligible, x, result)
