@@ -131,6 +131,30 @@ def test_functions_of_vectors_are_accurate_to_2_ulp_where_reductions_are_hard(dt
             assert measure(result[part], exact_values(REGISTRY[name], x[part])) <= 2, name
 
 
+@pytest.mark.parametrize(
+    ("name", "dtype", "arguments"),
+    [
+        ("sinh", np.float64, [0.3592306439020363, 0.359532028746991, 0.3550349218576346]),
+        ("tanh", np.float64, [0.1738, 0.2046, 0.21998, 0.2499]),
+        ("tanh", np.float32, [0.06222444772720337, 0.20444676280021667, 0.35039591789245605]),
+        ("erf", np.float32, [0.054839398711919785, 0.22053709626197815, 0.4423246681690216]),
+        ("log10", np.float32, [0.7499076128005981, 0.7499293088912964]),
+    ],
+)
+def test_functions_are_accurate_to_2_ulp_at_the_worst_arguments_found(
+    name: str, dtype: type[Any], arguments: list[float]
+) -> None:
+    (x,) = whole_vectors([np.array(arguments, dtype)])
+    result = np.empty_like(x)
+
+    def emit(context: Any, builder: Any, values: Any) -> Any:
+        return emit_element(builder, name, np.dtype(dtype), values)
+
+    execute([(emit, [x], result, 32)])
+    with mpmath.workprec(300):
+        assert measure(result, exact_values(REGISTRY[name], x)) <= 2
+
+
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_powers_of_vectors_are_accurate_to_2_ulp_for_any_exponent(dtype: type[Any]) -> None:
     """The logarithm's error counts as often as the exponent says, and most where the logarithm is small."""
