@@ -198,6 +198,7 @@ TABLES: list[Table] = [
     ("SINH", _sinh_tail, lambda u: u / 2 + mpf("1e-3"), 0, 0.1205, {"double": 4, "float": 2}),
     ("COSH", _cosh_tail, lambda u: u / 2 + mpf("1e-3"), 0, 0.1205, {"double": 4, "float": 2}),
     ("TANH", _tanh_tail, lambda r: abs(r) + mpf("1e-3"), -0.1734, 0.1734, {"double": 9, "float": 4}),
+    ("ATANH", lambda z: _atanh_tail(z) / 2, lambda z: z + mpf("1e-4"), 0, 0.0405, {"double": 6, "float": 2}),
     ("ATAN", _atan_tail, lambda u: u + mpf("1e-3"), 0, 0.1717, {"double": 10, "float": 4}),
     ("ASIN", _asin_tail, lambda u: u + mpf("1e-3"), 0, 0.2501, {"double": 11, "float": 5}),
     ("CBRT", lambda m: 1 / mp.cbrt(m), mp.cbrt, 0.749, 1.501, {"double": 5, "float": 3}),
