@@ -3,7 +3,7 @@
 Errors are units in the last place against mpmath, over arguments of every exponent in the function's range and over
 those near where its range reduction is hard. Times are of a loop over a million elements on one thread: nanoseconds
 per element, and how many times as long a Numba loop takes that calls `math`, NumPy's function, and JAX's. They are
-measured in turn, and the least time of each counts; so they hold on a machine that others use as well.
+measured in turn, back and forth, and the least time of each counts; so they hold on a machine that others use as well.
 
     python benchmarks/kernels.py [--table] [name ...]
 
@@ -345,7 +345,10 @@ def speeds(row: Row, dtype: type[Any]) -> tuple[float, dict[str, float]]:
         contestants["JAX"] = jax
     for run in contestants.values():
         run()
-    times = [{name: _seconds(run) for name, run in contestants.items()} for _ in range(ROUNDS)]
+    # Back and forth: who runs after a slow one finds less in the caches.
+    names = list(contestants)
+    orders = (names[:: 1 - 2 * (i % 2)] for i in range(ROUNDS))
+    times = [{name: _seconds(contestants[name]) for name in order} for order in orders]
     least = {name: min(t[name] for t in times) for name in contestants}
     least["math"] *= 10
     return least["kernel"] * 1e9 / COUNT, {name: least[name] / least["kernel"] for name in contestants}

@@ -131,6 +131,54 @@ def test_functions_of_vectors_are_accurate_to_2_ulp_where_reductions_are_hard(dt
             assert measure(result[part], exact_values(REGISTRY[name], x[part])) <= 2, name
 
 
+@pytest.mark.parametrize(
+    ("name", "dtype", "arguments"),
+    [
+        ("sinh", np.float64, [0.3592306439020363, 0.359532028746991, 0.3550349218576346]),
+        ("tanh", np.float64, [0.1738, 0.2046, 0.21998, 0.2499]),
+        ("tanh", np.float32, [0.06222444772720337, 0.20444676280021667, 0.35039591789245605]),
+        ("erf", np.float32, [0.054839398711919785, 0.22053709626197815, 0.4423246681690216]),
+        ("log10", np.float32, [0.7499076128005981, 0.7499293088912964]),
+    ],
+)
+def test_functions_are_accurate_to_2_ulp_at_the_worst_arguments_found(
+    name: str, dtype: type[Any], arguments: list[float]
+) -> None:
+    (x,) = whole_vectors([np.array(arguments, dtype)])
+    result = np.empty_like(x)
+
+    def emit(context: Any, builder: Any, values: Any) -> Any:
+        return emit_element(builder, name, np.dtype(dtype), values)
+
+    execute([(emit, [x], result, 32)])
+    with mpmath.workprec(300):
+        assert measure(result, exact_values(REGISTRY[name], x)) <= 2
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_powers_of_vectors_are_accurate_to_2_ulp_for_any_exponent(dtype: type[Any]) -> None:
+    """The logarithm's error counts as often as the exponent says, and most where the logarithm is small."""
+    random = np.random.default_rng(0)
+    beside = 1 + random.choice([-0.5, 1.0], 300) * np.exp2(random.uniform(-20, 0, 300))
+    middle, far = random.uniform(0.7, 1.5, 300), np.exp2(random.uniform(-125, 125, 100))
+    base = np.concatenate([beside, middle, far]).astype(dtype)
+    largest = np.log2(float(np.finfo(dtype).max)) - 3
+    with np.errstate(all="ignore"):
+        x, y = whole_vectors([base, (random.uniform(-1, 1, 700) * largest / np.log2(base.astype(float))).astype(dtype)])
+    x, y = np.where(np.isfinite(y), x, 1).astype(dtype), np.where(np.isfinite(y), y, 1).astype(dtype)
+
+    def emit(context: Any, builder: Any, values: Any) -> Any:
+        return emit_element(builder, "power", np.dtype(dtype), values)
+
+    results = [np.empty_like(x) for _ in WIDTHS]
+    execute([(emit, [x, y], result, width) for result, width in zip(results, WIDTHS, strict=True)])
+    for result in results[1:]:
+        assert_bits(result, results[0], "power")
+    with mpmath.workprec(200):
+        exact = [mpmath.power(mpmath.mpf(float(a)), mpmath.mpf(float(b))) for a, b in zip(x, y, strict=True)]
+    assert measure(results[0], exact) <= 2
+
+
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_exponentials_of_negative_squares_are_accurate_to_2_ulp(dtype: type[Any]) -> None:
     """The square's rounding error counts: without it the result is off by up to 370 ulp."""

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from symgraph.compile.kernels import vector_special
+from symgraph.compile.kernels import vector_power
 from symgraph.compile.kernels.lanes import vectorises
 from symgraph.compile.kernels.lowering import Emitter, by_sign, calls, compiles, jitable, kernel, unchanged
 
@@ -101,7 +101,7 @@ def _power_by_squaring(one: Any) -> Emitter:
 _INTEGER_POWER = by_sign(_power_by_squaring(np.int64(1)), _power_by_squaring(np.uint64(1)))
 
 
-@kernel(vectorises(vector_special.power, explicit=vector_special.power_by_case), integers=_INTEGER_POWER)
+@kernel(vectorises(vector_power.power, explicit=vector_power.power_by_case), integers=_INTEGER_POWER)
 def power(x: Any, y: Any) -> Any:
     return np.power(x, y)
 

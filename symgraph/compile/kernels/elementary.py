@@ -137,7 +137,7 @@ def tanh(x: Any) -> Any:
     return np.tanh(x)
 
 
-@kernel(vectorises(vector_composed.asinh))
+@kernel(vectorises(vector_composed.asinh, registers=2))
 def asinh(x: Any) -> Any:
     return np.arcsinh(x)
 

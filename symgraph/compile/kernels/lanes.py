@@ -323,7 +323,11 @@ def narrowed(x: Lane, format: Format) -> Lane:
 
 
 def vectorises(
-    source: Callable[..., Lane], *, in_double: bool = False, explicit: Callable[..., Lane] | None = None
+    source: Callable[..., Lane],
+    *,
+    in_double: bool = False,
+    explicit: Callable[..., Lane] | None = None,
+    registers: int | None = None,
 ) -> Emitter:
     """Return the emitter that calls a kernel written with lanes.
 
@@ -331,26 +335,39 @@ def vectorises(
         source: The kernel, without branches: LLVM vectorises the loop around it.
         in_double: Whether float32 is computed in float64 and rounded once.
         explicit: The kernel where vectors are explicit, and branches do no harm; the same if not given.
+        registers: How many registers of AVX-512 a call takes at most, if more would put too many numbers on the stack.
     """
-    call = calls_kernel(source, in_double)
 
     def emit(context: Any, builder: Any, sig: Any, values: Sequence[Any]) -> Any:
         return call(builder, values)
 
-    EXPLICIT[emit] = calls_kernel(explicit, in_double) if explicit else call
+    call = calls_kernel(source, in_double)
+    EXPLICIT[emit] = calls_kernel(explicit or source, in_double, registers)
     return emit
 
 
-def calls_kernel(source: Callable[..., Lane], in_double: bool = False) -> Caller:
-    """Return what calls a kernel; `in_double` as for `vectorises`."""
+def calls_kernel(source: Callable[..., Lane], in_double: bool = False, registers: int | None = None) -> Caller:
+    """Return what calls a kernel; `in_double` and `registers` as for `vectorises`."""
 
     def call(builder: Any, values: Sequence[Any]) -> Any:
+        kind = values[0].type
+        width = instructions.width_of(kind) or 1
+        each = (registers or width) * _REGISTER // FORMATS[str(element_of(kind))].bits.width
+        if width <= each:
+            return call_once(builder, values)
+        starts = range(0, width, each)
+        found = [
+            call_once(builder, [instructions.section(builder, v, start, each) for v in values]) for start in starts
+        ]
+        return instructions.joined(builder, found)
+
+    def call_once(builder: Any, values: Sequence[Any]) -> Any:
         function = _kernel_function(builder.module, source, [value.type for value in values], in_double)
         set.add(builder.function.attributes, WIDEST)
         builder.function.attributes.alignstack = _ALIGNED
         kind = values[0].type
-        registers = -(-(instructions.width_of(kind) or 1) * FORMATS[str(element_of(kind))].bits.width // _REGISTER)
-        _calls[builder.function] = count = _calls.get(builder.function, 0) + registers
+        taken = -(-(instructions.width_of(kind) or 1) * FORMATS[str(element_of(kind))].bits.width // _REGISTER)
+        _calls[builder.function] = count = _calls.get(builder.function, 0) + taken
         return builder.call(function, values, attrs=("noinline",) if count > _INLINED else ())
 
     return call
@@ -410,10 +427,15 @@ def _apart(source: Callable[..., Lane], *arguments: Lane) -> Lane:
 
 
 def table_entry(index: Lane, name: str, numbers: Sequence[float]) -> Lane:
-    """Return a double of a constant table; LLVM reads several at once where the processor can."""
-    module = index.builder.module
+    """Return a number of a constant table; LLVM reads several at once where the processor can.
+
+    A table that fills two registers of AVX-512 stays in them.
+    """
+    module, element = index.builder.module, index.format.type
+    if index.is_wide() and len(numbers) == 2 * _REGISTER // index.format.bits.width:
+        return _permuted(index, numbers)
     if name not in module.globals:
-        constant = ir.GlobalVariable(module, ir.ArrayType(_DOUBLE, len(numbers)), name)
+        constant = ir.GlobalVariable(module, ir.ArrayType(element, len(numbers)), name)
         constant.linkage, constant.global_constant = "internal", True
         constant.initializer = ir.Constant(constant.value_type, list(numbers))
     table, builder, kind = module.globals[name], index.builder, index.value.type
@@ -421,15 +443,31 @@ def table_entry(index: Lane, name: str, numbers: Sequence[float]) -> Lane:
     if not isinstance(kind, ir.VectorType):
         return index.like(builder.load(builder.gep(table, indices, inbounds=True)))
     addresses = builder.gep(table, indices, inbounds=True, source_etype=table.value_type)
-    addresses.type = resized(kind, ir.PointerType(_DOUBLE))  # llvmlite takes it for one address
+    addresses.type = resized(kind, ir.PointerType(element))  # llvmlite takes it for one address
     everywhere = instructions.constant(resized(kind, instructions.BOOLEAN), 1)
-    start = instructions.constant(resized(kind, _DOUBLE), 0.0)
-    alignment = ir.Constant(ir.IntType(32), 8)
-    name = f"llvm.masked.gather.v{kind.count}f64.v{kind.count}p0"
+    start = instructions.constant(resized(kind, element), 0.0)
+    alignment = ir.Constant(ir.IntType(32), index.format.bits.width // 8)
+    name = f"llvm.masked.gather.{suffix(start.type)}.v{kind.count}p0"
     if name not in module.globals:
         kinds = [value.type for value in (addresses, alignment, everywhere, start)]
         ir.Function(module, ir.FunctionType(start.type, kinds), name)
     return index.like(builder.call(module.globals[name], [addresses, alignment, everywhere, start]))
+
+
+def _permuted(index: Lane, numbers: Sequence[float]) -> Lane:
+    """Return numbers of a table in two registers, one register of indices after the other."""
+    builder, each = index.builder, len(numbers) // 2
+    kind = ir.VectorType(index.format.type, each)
+    low, high = (ir.Constant(kind, list(part)) for part in (numbers[:each], numbers[each:]))
+    full = f"llvm.x86.avx512.vpermi2var.{'pd' if index.format is DOUBLE else 'ps'}.512"
+    found = []
+    for start in range(0, index.value.type.count, each):
+        values = [low, instructions.section(builder, index.value, start, each), high]
+        function = builder.module.globals.get(full) or ir.Function(
+            builder.module, ir.FunctionType(kind, [value.type for value in values]), full
+        )
+        found.append(builder.call(function, values))
+    return index.like(instructions.joined(builder, found))
 
 
 def two_sum(x: Lane, y: Lane) -> tuple[Lane, Lane]:

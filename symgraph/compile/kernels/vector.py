@@ -14,6 +14,7 @@ from fractions import Fraction
 
 from symgraph.compile.kernels.coefficients import COSH, EXP, LOG, SINH, TANH
 from symgraph.compile.kernels.lanes import (
+    DOUBLE,
     Coefficients,
     Lane,
     exponent,
@@ -23,6 +24,7 @@ from symgraph.compile.kernels.lanes import (
     parts,
     poly,
     rarely,
+    rounded,
     select,
     times_power,
     two_sum,
@@ -77,10 +79,15 @@ def scaled_to_normal(x: Lane, n: Lane) -> Lane:
     return times_power(x, n - n.format.round) if x.is_wide() else x * power_of_two(n)
 
 
-def reduced(x: Lane) -> tuple[Lane, Lane, Lane]:
-    """Return n + `Format.round`, r and r's rounding error in ``x = n log(2) + r``, abs(r) at most half of log(2)."""
+def reduced(x: Lane, shift: float | None = None) -> tuple[Lane, Lane, Lane]:
+    """Return n + shift, r and r's rounding error in ``x = n log(2) + r``, abs(r) at most half of log(2).
+
+    Args:
+        x: The number.
+        shift: What rounds n when it is added: `Format.round`, if not given, plus a small integer.
+    """
     high, low = LN2[x.format.name]
-    shift = x.format.round
+    shift = x.format.round if shift is None else shift
     shifted = fma(x, LOG2_E[x.format.name][0], shift)
     n = shifted - shift
     start = fma(n, -high, x)  # exact
@@ -102,6 +109,19 @@ def reduced_sum(x: Lane, error: Lane) -> tuple[Lane, Lane]:
     shifted = fma(x, LOG2_E[x.format.name][0], shift)
     n = shifted - shift
     return shifted, fma(n, -high, x) + fma(n, -low, error)
+
+
+def split_power(x: Lane, unit: Fraction) -> tuple[Lane, Lane, Lane]:
+    """Return ``2**n``, a normal number, r and its error in ``x = n unit + r``.
+
+    Where the unit is a power of two times log(2), the error is nothing in float32: log(2) is nearly a number there.
+    """
+    format = x.format
+    high = rounded(float(unit), format.type)
+    shift = format.round + format.exponent_bias  # so that the bits of 2**n are those of n, shifted
+    shifted = fma(x, float(1 / unit), shift)
+    n = shifted - shift
+    return (shifted.bits() << format.fraction).number(), fma(n, -high, x), n * float(Fraction(high) - unit)
 
 
 def clamped(x: Lane) -> Lane:
@@ -242,11 +262,11 @@ def log2_by_case(x: Lane) -> Lane:
 
 def _log10(k: Lane, m: Lane) -> Lane:
     """Return the same to base 10; what may cancel is exact as there."""
-    high, low = LOG10_E[m.format.name]
-    two_high, two_low = LOG10_2[m.format.name]
+    name = m.format.name
+    (high, low), (two_high, two_low) = LOG10_E[name], LOG10_2[name]
     f = m - 1.0
-    rest = _scaled_log_rest(f, _LOG_TO_BASE_10, f * low)
-    return fma(k, two_high, f * 0.5) + fma(f, high - 0.5, fma(k, two_low, rest))
+    rest = fma(f, poly(f, {name: (low, *_LOG_TO_BASE_10[name])}), k * two_low)
+    return fma(k, two_high, f * 0.5) + fma(f, high - 0.5, rest)
 
 
 def log10(x: Lane) -> Lane:
@@ -280,31 +300,43 @@ def log1p_by_case(x: Lane) -> Lane:
 
 
 def tanh(x: Lane) -> Lane:
-    size, most = magnitude(x), (x.format.fraction + 4) * math.log(2)
-    twice, square = size + size, size * size
-    near = fma(size, square * poly(square, TANH), size)
-    n, r = reduced_a_little(select(twice > most, most, twice))
-    far = 1.0 - 2.0 / (scaled_to_normal(1.0 + fma(r * r, poly(r, EXP), r), n) + 1.0)
-    return with_sign(select(size < 0.625, near, far), x)
+    size, most = magnitude(x), (x.format.fraction + 4) * math.log(2) / 2
+    power, r, error = split_power(select(size > most, most, size), LN2_EXACT / 2)
+    square, series = r * r, poly(r, TANH)
+    near = r + fma(square, series, error) if x.format is DOUBLE else fma(square, series, r)
+    # h / (1 + h) with h = expm1(2 x) / 2; where h is small, h - h tanh(x) is the same and is rounded less
+    h = fma(power, near, fma(power, 0.5, -0.5))
+    result = h / (h + 1.0)
+    return with_sign(select(h < 0.45, fma(-h, result, h), result), x)
 
 
-def _hyperbolic(size: Lane) -> tuple[Lane, Lane, Lane, Lane, Lane]:
-    """Return p + q, p - q, c, s and an error, of s: ``exp(±size) / 4`` is ``p (1 + c + s)`` and ``q (1 + c - s)``."""
-    most, shift = LARGEST[size.format.name] + 0.9, size.format.round
-    n, r, error = reduced(select(size > most, most, size))
-    # The least power is not a normal number where the other is the largest, and too small to matter much earlier.
-    up, down = power_of_two(n - 2.0), power_of_two((2.0 * shift - 2.0) - select(n > shift + 100.0, shift + 100.0, n))
-    square = r * r
-    return up + down, up - down, square * poly(square, COSH), fma(r * square, poly(square, SINH), r), error
+def _hyperbolic(size: Lane, accurate: bool) -> tuple[Lane, Lane, Lane, Lane]:
+    """Return p + q, p - q, c and s in ``exp(±size) / 4``, which is ``p (1 + c + s)`` and ``q (1 + c - s)``.
+
+    Args:
+        size: The argument.
+        accurate: Whether s counts: then its rounding errors are made good.
+    """
+    format, most = size.format, LARGEST[size.format.name] + 0.9
+    exponent = format.exponent_bias - 2  # of a quarter
+    n, r, error = reduced(select(size > most, most, size), format.round + exponent)
+    up = n.bits() << format.fraction
+    # The least power is not a normal number where the other is the largest: it is too small to matter.
+    other = up.like(up.constant(2 * exponent << format.fraction)) - up
+    down = select(other.negative(), 0, other).number()
+    square, up = r * r, up.number()
+    cubic, series = r * square, poly(square, SINH)
+    odd = r + fma(cubic, series, error) if accurate else fma(cubic, series, r)
+    return up + down, up - down, square * poly(square, COSH), odd
 
 
 def cosh(x: Lane) -> Lane:
-    total, difference, even, odd, _ = _hyperbolic(magnitude(x))
+    total, difference, even, odd = _hyperbolic(magnitude(x), False)
     return (total + fma(total, even, difference * odd)) * 2.0
 
 
 def sinh(x: Lane) -> Lane:
     size = magnitude(x)
-    total, difference, even, odd, error = _hyperbolic(size)
-    result = with_sign((difference + fma(difference, even, total * (odd + error))) * 2.0, x)
+    total, difference, even, odd = _hyperbolic(size, True)
+    result = with_sign((difference + fma(difference, even, total * odd)) * 2.0, x)
     return select(size < x.format.negligible, x, result)

@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 
 from symgraph.compile.kernels import vector, vector_special
+from symgraph.compile.kernels.coefficients import ATANH
 from symgraph.compile.kernels.lanes import (
     Lane,
     fast_two_sum,
     fma,
     magnitude,
     parts,
+    poly,
     rarely,
     select,
     two_product,
@@ -132,10 +134,21 @@ def acosh(x: Lane) -> Lane:
 
 
 def atanh(x: Lane) -> Lane:
-    size = magnitude(x)
-    twice = size + size
-    above_1 = twice + (twice * size) / (1.0 - size)
-    total, error = two_sum(above_1, x.like(x.constant(1.0)))
-    result = _log_of_sum(total, error, x < -math.inf) * 0.5
+    """Return ``k log(2) / 2 + atanh(y)`` by the addition theorem: with ``2**k`` near (1 + x) / (1 - x) y is small."""
+    format, size = x.format, magnitude(x)
+    above, below = size + 1.0, 1.0 - size
+    # Bits read as an integer are nearly a logarithm.
+    rounded = (above.bits() - below.bits()) + (1 << (format.fraction - 1))
+    exponent = rounded & -(1 << format.fraction)
+    power = (exponent + (format.exponent_bias << format.fraction)).number()
+    # The difference 1 - x is exact from 1/2 on, where 1 + 2**k need not be.
+    large, less, more = size >= 0.5, 1.0 - power, power + 1.0
+    numerator = select(large, fma(-power, below, above), fma(size, more, less))
+    y = numerator / select(large, fma(power, below, above), fma(size, less, more))
+    square = y * y
+    high, low = vector.LN2[format.name]
+    unit = 0.5 ** (format.fraction + 1)
+    k = exponent.converted()
+    result = fma(k, high * unit, y + fma(k, low * unit, (y * square) * poly(square, ATANH)))
     result = select(size < 1.0, result, select(size.equals(1.0), math.inf, size.like(size.constant(math.nan))))
-    return select(size < x.format.negligible, x, with_sign(result, x))
+    return with_sign(result, x)

@@ -1,10 +1,8 @@
-"""Error functions, powers and roots as straight-line code that LLVM vectorises.
+"""Error functions, roots and quotients as straight-line code that LLVM vectorises.
 
 The error functions: near 0 ``erf(x) / x`` is a polynomial of ``x**2``; ``(1 + 3/2 x) exp(x**2) erfc(x)`` changes
 little, and is a polynomial of ``(x - a) / (x + a)`` (M. M. Shepherd and J. G. Laframboise, Mathematics of Computation
-36, 1981). The power is ``exp(y log(x))`` with the logarithm as a sum of two numbers (J.-M. Muller, Elementary
-Functions, section 11.4 on). Sums and products that are kept with their errors: T. J. Dekker, Numerische Mathematik 18
-(1971).
+36, 1981). Sums and products that are kept with their errors: T. J. Dekker, Numerische Mathematik 18 (1971).
 """
 
 # ruff: noqa: D103  (each kernel is documented as the operation of its name)
@@ -21,31 +19,23 @@ from symgraph.compile.kernels.coefficients import (
     ERFC,
     EXP,
     LOG_ERFC,
-    LOG_TAIL,
-    POWER_EXP,
-    POWER_LOG,
+    LOG_ERFC_SLOPE,
 )
 from symgraph.compile.kernels.lanes import (
     DOUBLE,
     FLOAT,
     Lane,
-    fast_two_sum,
     fma,
     magnitude,
-    narrowed,
-    parts,
     poly,
     rarely,
     reciprocal,
     select,
     two_product,
     unary,
-    widened,
     with_sign,
 )
 
-_LN2 = parts(vector.LN2_EXACT, 53)["double"]
-_TWO_THIRDS = parts(Fraction(2, 3), 53)["double"]
 ROOT_HALF_EXACT = Fraction(math.isqrt(1 << 255), 1 << 128)
 
 
@@ -57,12 +47,23 @@ _REGULAR = {"double": 26.0, "float": 9.0}
 
 
 def erf(x: Lane) -> Lane:
-    size, most = magnitude(x), 5.95 if x.format is DOUBLE else 3.95
+    if x.format is FLOAT:
+        return _erf_of_float(x)
+    size = magnitude(x)
     near = fma(size, poly(size * size, ERF), size)
     # erfc(1 + y) = exp(polynomial(y)), which is small enough for its error to be too
-    n, r = vector.reduced_a_little(poly(select(size > most, most, size) - 1.0, LOG_ERFC))
+    n, r = vector.reduced_a_little(poly(select(size > 5.95, 5.95, size) - 1.0, LOG_ERFC))
     far = 1.0 - vector.scaled_to_normal(1.0 + fma(r * r, poly(r, EXP), r), n)
     return with_sign(select(size > 1.0, far, near), x)
+
+
+def _erf_of_float(x: Lane) -> Lane:
+    """Return ``1 - exp(x polynomial(x))``: relatively exact near 0 as well, as ``expm1`` is."""
+    size = magnitude(x)
+    size = select(size > 3.95, 3.95, size)
+    log = fma(size, -2 / math.sqrt(math.pi), size * poly(size, LOG_ERFC_SLOPE))
+    power, r, _ = vector.split_power(log, vector.LN2_EXACT)
+    return with_sign(fma(power, fma(r * r, poly(r, EXP), r), power - 1.0), x)
 
 
 def _erfc_parts(x: Lane, error: Lane | None) -> tuple[Lane, Lane]:
@@ -135,81 +136,6 @@ def gaussian_by_case(x: Lane) -> Lane:
     n, more = _gaussian_parts(size)
     usual = (more + 1.0) * vector.power_of_two(n)
     return rarely(~(size < _REGULAR[x.format.name]), usual, gaussian, x)
-
-
-def _log_parts(k: Lane, m: Lane) -> tuple[Lane, Lane]:
-    """Return the logarithm of ``2**k m`` as a sum of two, to 2**-65 of it, m between 3/4 and 3/2."""
-    f = m - 1.0
-    divisor, divisor_error = f + 2.0, f - ((f + 2.0) - 2.0)
-    inverse = 1.0 / divisor
-    s = f * inverse
-    s_error = (fma(-s, divisor, f) - s * divisor_error) * inverse
-    # log(m) = 2 s + s**3 (2/3 + z (2/5 + ...)) with z = s**2
-    z, z_error = two_product(s, s)
-    z_error = fma(2.0 * s, s_error, z_error)
-    tail = z * poly(z, LOG_TAIL)
-    series, series_error = fast_two_sum(tail.like(tail.constant(_TWO_THIRDS[0])), tail)
-    series_error = series_error + _TWO_THIRDS[1]
-    cubic, cubic_error = two_product(z, series)
-    cubic_error = cubic_error + fma(z, series_error, z_error * series)
-    cube, cube_error = two_product(s, cubic)
-    cube_error = cube_error + fma(s, cubic_error, s_error * cubic)
-    start, start_error = two_product(k, _LN2[0])
-    total, error1 = fast_two_sum(start, 2.0 * s)
-    total, error2 = fast_two_sum(total, cube)
-    return total, (error1 + error2) + fma(k, _LN2[1], start_error + fma(s_error, 2.0, cube_error))
-
-
-def power(x: Lane, y: Lane) -> Lane:
-    format = x.format
-    base, exponent = widened(x), widened(y)
-    size = magnitude(base)
-    largest = 1.7976931348623157e308
-    exponent = select(exponent > largest, largest, select(exponent < -largest, -largest, exponent))
-    if format is FLOAT:
-        result = vector.exp(exponent * vector.log(size))
-    else:
-        log, log_error = _log_parts(*vector.split(size))
-        log = select(size.equals(0.0), -math.inf, select(size < math.inf, log, size))
-        product, product_error = two_product(exponent, log)
-        product_error = fma(exponent, log_error, product_error)
-        n, value, error = vector.exp_parts(
-            vector.clamped(product), select(magnitude(product) < 800.0, product_error, 0.0)
-        )
-        result = vector.scaled(value + error, n)
-    integer = unary("roundeven", exponent).equals(exponent)
-    half = exponent * 0.5
-    odd = integer & unary("roundeven", half).differs(half)
-    result = select(base.bits().negative() & odd, -result, result)
-    result = select(integer | (base >= 0.0) | size.equals(math.inf) | base.is_nan(), result, math.nan)
-    return narrowed(select(base.equals(1.0) | exponent.equals(0.0), 1.0, result), format)
-
-
-def power_by_case(x: Lane, y: Lane) -> Lane:
-    """Return the power; only where x is a positive normal number and the power another one, without a call."""
-    format = x.format
-    k, m = vector.split_normal(x)
-    regular = (x >= format.tiny) & (x < math.inf)
-    if format is FLOAT:
-        usual, product = _power_in_double(widened(k), widened(m), widened(y))
-        return rarely(~(regular & (magnitude(product) < 87.0)), narrowed(usual, format), power, x, y)
-    log, log_error = _log_parts(k, m)
-    product, error = two_product(y, log)
-    n, r, reduction_error = vector.reduced(product)
-    r, error = fast_two_sum(r, fma(y, log_error, error) + reduction_error)
-    usual = vector.scaled_to_normal(1.0 + (r + fma(r * r, poly(r, EXP), error)), n)
-    return rarely(~(regular & (magnitude(product) < 708.0)), usual, power, x, y)
-
-
-def _power_in_double(k: Lane, m: Lane, y: Lane) -> tuple[Lane, Lane]:
-    """Return ``(2**k m)**y`` to a third of an ulp of float32, and its logarithm."""
-    f = m - 1.0
-    log = fma(k, _LN2[0], fma(f * f, poly(f, {"double": POWER_LOG["float"]}), f))
-    product = y * log
-    shifted = fma(product, vector.LOG2_E["double"][0], product.format.round)
-    r = fma(shifted - product.format.round, -vector.LN2["double"][0], product)
-    result = 1.0 + fma(r * r, poly(r, {"double": POWER_EXP["float"]}), r)
-    return vector.scaled_to_normal(result, shifted), product
 
 
 def cbrt(x: Lane) -> Lane:
