@@ -444,3 +444,11 @@ def test_examples_compiled(names: list[str]) -> None:
             for n, feed in feeds.items():
                 feed |= dict(zip(leaves, example.draw(n), strict=True))
     check_compiled(outputs, list(feeds.values()))
+
+
+@pytest.mark.parametrize("options", [None, sg.Options(cache=False)], ids=["interpreted", "compiled"])
+def test_elu_keeps_the_sign_of_zero(options: sg.Options | None) -> None:
+    with sg.Graph():
+        x = sg.placeholder("x", ("n",))
+    f = sg.function([x], sg.elu(x), **({"options": options} if options else {"backend": "numpy"}))
+    np.testing.assert_array_equal(np.signbit(f(np.array([-0.0, 0.0] * 8))), [True, False] * 8)

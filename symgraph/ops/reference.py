@@ -29,7 +29,7 @@ def leaky_relu(x: Array, slope: Array) -> Any:
 
 def elu(x: Array, alpha: Array) -> Any:
     """Return x, or ``alpha * (exp(x) - 1)`` where it is not positive."""
-    return np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))
+    return np.where(x > 0, x, alpha * np.expm1(np.where(x > 0, 0, x)))
 
 
 def gelu(x: Array) -> Any:
