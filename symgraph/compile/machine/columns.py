@@ -13,12 +13,10 @@ from typing import Any
 from llvmlite import ir
 
 from symgraph.compile.kernels.instructions import any_lane, constant
+from symgraph.compile.loops import Band
 from symgraph.compile.machine import memory, vectors
 from symgraph.compile.machine.language import SHORT, as_value, function, invoke
 from symgraph.compile.machine.vectors import BIT, long, splat
-
-Band = tuple[int | None, int | None]
-"""The least and the greatest column less row of what counts in a matrix; None where there is no limit."""
 
 _BLOCKS = (8, 4, 2, 1)
 _FAR = 1 << 40  # beyond every matrix

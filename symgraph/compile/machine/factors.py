@@ -18,6 +18,7 @@ from symgraph.compile.machine.language import (
     SHORT,
     Array,
     Number,
+    chosen,
     copy,
     counted,
     fill_with_zeros,
@@ -199,10 +200,6 @@ def _failed(builder: Any, info: Any) -> Any:
     return builder.icmp_signed("!=", builder.load(info), _FINE)
 
 
-def _chosen(builder: Any, condition: Any, yes: Number, no: Number) -> Number:
-    return Number(builder, builder.select(condition, yes.value, no.value))
-
-
 def _either(builder: Any, condition: Any, letters: str) -> Any:
     return builder.select(condition, *(ir.Constant(BYTE, ord(letter)) for letter in letters))
 
@@ -213,7 +210,7 @@ def _divide(
 ) -> None:  # fmt: skip
     """Solve a system with one triangle, or its transpose: the lower one or, backward, the upper one."""
     near = Number(builder, long(1))
-    strides = _chosen(builder, transposed, near, n), _chosen(builder, transposed, n, near)
+    strides = chosen(builder, transposed, near, n), chosen(builder, transposed, n, near)
     if of_vectors:
         # By columns BLAS sees the transpose of what lies in rows, and its other triangle.
         triangle = _either(builder, builder.xor(transposed, backward), "LU")

@@ -206,6 +206,11 @@ def as_value(argument: Any, kind: Any) -> Any:
     return ir.Constant(kind, int(argument)) if isinstance(argument, int) else argument
 
 
+def chosen(builder: Any, condition: Any, yes: Number, no: Number) -> Number:
+    """Return one of two numbers."""
+    return Number(builder, builder.select(condition, yes.value, no.value))
+
+
 def zero(dtype: DType) -> Any:
     """Return the number 0."""
     return ir.Constant(llvm_type(dtype), 0)

@@ -19,6 +19,7 @@ from symgraph.compile.machine.language import (
     SHORT,
     Array,
     Number,
+    chosen,
     counted,
     fill_with_zeros,
     function,
@@ -117,26 +118,26 @@ def _gemm(module: Any, dtype: DType) -> Any:
         if dtype.kind == "f":
             beta = builder.select(accumulate, one(dtype), zero(dtype))
             column = n.equals(1)
-            large = _chosen(builder, column, m * k, n * k) >= _BY_GEMV
+            large = chosen(builder, column, m * k, n * k) >= _BY_GEMV
             with builder.if_then(builder.and_(builder.or_(column, m.equals(1)), large)):
                 # C = op(A) @ b when C is a column, and C.T = op(B).T @ a when it is a row.
                 matrix = builder.select(column, a.pointer, b.pointer)
                 vector = builder.select(column, b.pointer, a.pointer)
-                leading = _chosen(builder, column, lda, ldb)
+                leading = chosen(builder, column, lda, ldb)
                 upright = builder.select(column, transposed_a, builder.not_(transposed_b))
-                count = _chosen(builder, column, m, n)
-                rows, columns = _chosen(builder, upright, count, k), _chosen(builder, upright, k, count)
+                count = chosen(builder, column, m, n)
+                rows, columns = chosen(builder, upright, count, k), chosen(builder, upright, k, count)
                 step_a, step_b = _strides(builder, lda, transposed_a)[1], _strides(builder, ldb, transposed_b)[0]
-                step, step_c = _chosen(builder, column, step_b, step_a), _chosen(builder, column, ldc, near)
+                step, step_c = chosen(builder, column, step_b, step_a), chosen(builder, column, ldc, near)
                 flag = _flag(builder, builder.not_(upright))
                 blas.call(
-                    builder, _letter(dtype) + "gemv",
+                    builder, blas.letter(dtype) + "gemv",
                     [flag, rows, columns, one(dtype), matrix, leading, vector, step, beta, c, step_c],
                 )  # fmt: skip
                 builder.ret_void()
             flags = _flag(builder, transposed_b), _flag(builder, transposed_a)
             blas.call(
-                builder, _letter(dtype) + "gemm", [*flags, n, m, k, one(dtype), b, ldb, a, lda, beta, c, ldc]
+                builder, blas.letter(dtype) + "gemm", [*flags, n, m, k, one(dtype), b, ldb, a, lda, beta, c, ldc]
             )  # fmt: skip
         builder.ret_void()
 
@@ -186,9 +187,9 @@ def _slab(module: Any, dtype: DType) -> Any:
     ) -> None:  # fmt: skip
         nothing = Number(builder, long(0))
         by_rows = m >= n
-        start, count = piece(_chosen(builder, by_rows, m, n), pieces, number)
-        row, column = _chosen(builder, by_rows, start, nothing), _chosen(builder, by_rows, nothing, start)
-        rows, columns = _chosen(builder, by_rows, count, m), _chosen(builder, by_rows, n, count)
+        start, count = piece(chosen(builder, by_rows, m, n), pieces, number)
+        row, column = chosen(builder, by_rows, start, nothing), chosen(builder, by_rows, nothing, start)
+        rows, columns = chosen(builder, by_rows, count, m), chosen(builder, by_rows, n, count)
         left = a + row * _strides(builder, lda, transposed_a)[0]
         right = b + column * _strides(builder, ldb, transposed_b)[1]
         invoke(
@@ -201,22 +202,14 @@ def _slab(module: Any, dtype: DType) -> Any:
     return function(module, f"symgraph.slab.{dtype.name}", _VOID, kinds, write, distinct=False, attributes=SHORT)
 
 
-def _letter(dtype: DType) -> str:
-    return "d" if dtype.itemsize == 8 else "s"
-
-
 def _flag(builder: Any, transposed: Any) -> Any:
     return builder.select(transposed, *(ir.Constant(ir.IntType(8), ord(letter)) for letter in "TN"))
-
-
-def _chosen(builder: Any, condition: Any, yes: Number, no: Number) -> Number:
-    return Number(builder, builder.select(condition, yes.value, no.value))
 
 
 def _strides(builder: Any, leading: Number, transposed: Any) -> tuple[Number, Number]:
     """Return how far apart neighbours along the rows' and along the columns' index are."""
     near = Number(builder, long(1))
-    return _chosen(builder, transposed, near, leading), _chosen(builder, transposed, leading, near)
+    return chosen(builder, transposed, near, leading), chosen(builder, transposed, leading, near)
 
 
 def _loops(module: Any, dtype: DType) -> Any:
@@ -258,7 +251,7 @@ def _syrk(module: Any, dtype: DType) -> Any:
             builder.ret_void()
         beta = builder.select(accumulate, one(dtype), zero(dtype))
         flag = _flag(builder, builder.not_(transposed))
-        blas.call(builder, _letter(dtype) + "syrk", ["L", flag, n, k, one(dtype), a, lda, beta, c, ldc])
+        blas.call(builder, blas.letter(dtype) + "syrk", ["L", flag, n, k, one(dtype), a, lda, beta, c, ldc])
         _mirror(builder, c, n, ldc)
         builder.ret_void()
 
@@ -308,8 +301,8 @@ def multiply_stacks(
         builder: Any, a: Array, b: Array, c: Array, batch: Number, m: Number, n: Number, k: Number,
         stride_a: Number, stride_b: Number, transposed_a: Any, transposed_b: Any,
     ) -> None:  # fmt: skip
-        lda = _chosen(builder, transposed_a, m, k).at_least(1)
-        ldb = _chosen(builder, transposed_b, k, n).at_least(1)
+        lda = chosen(builder, transposed_a, m, k).at_least(1)
+        ldb = chosen(builder, transposed_b, k, n).at_least(1)
         with counted(builder, batch) as i:
             left, right, result = a + i.index * stride_a, b + i.index * stride_b, c + i.index * (m * n)
             invoke(
