@@ -29,7 +29,7 @@ def received(value: Any, shape: tuple[int, ...], dtype: np.dtype[Any], wide: np.
     if array.shape != shape:
         raise ShapeError("a custom operation: forward returned an array of another shape than its type says")
     if array.dtype == dtype or array.dtype == wide:
-        return array.astype(dtype).copy()
+        return array.astype(dtype).copy()  # in rows, where astype keeps the order of the axes in memory
     raise DTypeError("a custom operation: forward returned an array of another dtype than its type says")
 
 

@@ -22,9 +22,7 @@ _SLAB = 128
 _MOST = 16
 _ROUNDED_TO = 16
 _ALL = -1  # no worker by its number: all take part
-_PATIENCE = (
-    2000  # looks at whether others are done, of which each takes about 0.3 µs, and more where there is more work
-)
+_PATIENCE = 2000  # looks at whether others are done, and more where there is more work; each takes about 0.3 µs
 
 
 def pieces_along(builder: Any, count: Number, work: Sequence[Number], dtype: DType) -> Number:
