@@ -57,6 +57,21 @@ def is_slight(steps: Sequence[Step]) -> bool:
     return len(steps) <= SLIGHT and all(len(step.axes) == 1 and is_cheap(step) for step in steps)
 
 
+def is_row_product(step: Step, lane: int | None, arrays: set[Step]) -> bool:
+    """Tell whether a step sums up a matrix in memory, which has its lanes along the rows, times a vector."""
+    if step.node.op.name != "sum" or len(step.axes) != 2 or len(step.reduced) != 1:
+        return False
+    product = step.reads[0].step
+    if product is None or product.node.op.name != "multiply" or set(product.axes) != set(step.axes):
+        return False
+    summed = step.axes[next(iter(step.reduced))]
+    axes = [[product.axes[i.axis] for i in each.indices if i.axis is not None] for each in product.reads]
+    return any(
+        is_array(each, arrays) and len(own) == 2 and own[-1] == lane and other == [summed]
+        for each, own, other in zip(product.reads, axes, axes[::-1], strict=True)
+    )
+
+
 def arrays_of(steps: Sequence[Step], results: set[Step]) -> set[Step]:
     """Return the steps whose values are arrays in memory: results, and what library calls read and write."""
     arrays = {step for step in results if step.node.ndim}

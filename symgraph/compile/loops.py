@@ -254,10 +254,10 @@ class Free:
 
 @dataclass(frozen=True)
 class Panel:
-    """A matrix as an operand or result of a product: a buffer, or the rows of a block of it, maybe read transposed.
+    """A matrix or vector in a product, as an operand or the result: a buffer, or the rows of a block of it.
 
     Attributes:
-        buffer: An array of two axes.
+        buffer: An array of two axes, or of one.
         block: The rows meant, along the buffer's axis `along`; all where None.
         along: Which axis of the buffer is the block's.
         local: Whether the buffer holds one block only, from its place 0 on.
@@ -273,7 +273,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Multiply:
-    """A matrix product by BLAS: ``result = left @ right``, or ``result += left @ right``.
+    """A product of matrices, or of a block's rows with a vector: ``result = left @ right``, or ``+=``.
 
     Attributes:
         symmetric: Whether left is the transpose of right, so that half of the result is computed and mirrored.
@@ -284,6 +284,11 @@ class Multiply:
     right: Panel
     accumulate: bool = False
     symmetric: bool = False
+
+    @property
+    def is_of_vector(self) -> bool:
+        """Whether the right factor is a vector, which is multiplied without BLAS."""
+        return len(self.right.buffer.shape) == 1
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from heapq import heapify, heappop, heappush
 from typing import NamedTuple, TypeAlias
 
 from symgraph.compile.axes import Rank, rank
-from symgraph.compile.lanes import arrays_of, choose_lanes, is_index, is_slight, pack
+from symgraph.compile.lanes import arrays_of, choose_lanes, is_index, is_row_product, is_slight, pack
 from symgraph.compile.steps import Read, Step, make_opaque
 from symgraph.dims import Size
 from symgraph.expr import Expr
@@ -29,7 +29,8 @@ ROWS_OF_PRODUCTS = 128
 """Rows of a block with matrix products."""
 
 ROWS_OF_LANES = 32
-"""Rows of a block in which some steps have their lanes along the rows, some along another axis."""
+"""Rows of a block in which some steps have their lanes along the rows, some along another axis, or that are multiplied
+with a vector."""
 
 MOVED_TOGETHER = 16
 """So many steps at most are moved to a later loop with one that is."""
@@ -122,13 +123,14 @@ def _arrange(
     lanes = choose_lanes(group.steps, ranks, sizes, arrays, before)
     loops = [step for step in group.steps if not step.rows]
     along = [step for step in loops if lanes[step] == axis]
+    products = [step for step in loops if lanes[step] != axis and is_row_product(step, lanes[step], arrays)]
     if len(loops) < len(group.steps):
         group.rows = ROWS_OF_PRODUCTS
     elif len(along) == len(loops):
         group.lanes = True
-    elif along and is_slight(along):
+    elif along and is_slight(along) and not products:
         lanes |= dict.fromkeys(along)
-    elif along:
+    elif along or products:
         group.rows = ROWS_OF_LANES
     before |= lanes
     _fill(group, lanes, fuse)

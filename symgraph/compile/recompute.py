@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from symgraph.compile.lanes import is_cheap, is_index
+from symgraph.compile.lanes import is_cheap, is_index, is_row_product
 from symgraph.compile.nest import Schedule
 from symgraph.compile.steps import Read, Step, result_axes
 from symgraph.compile.storage import Place, known_after, plan, shared_loops
@@ -41,6 +41,12 @@ class _Copier:
         self.schedule = schedule
         self.places = places
         self.hosts = {step: host for host in schedule.steps for step in host.before}
+        # A product of a block's rows with a vector takes the vector as it is stored.
+        self.products = {
+            step.reads[0].step
+            for step in schedule.steps
+            if schedule.paths[step][0].rows and is_row_product(step, schedule.lanes.get(step), schedule.arrays)
+        }
         self.touched: set[Step] = set()
         self.readers: dict[Step, list[Step]] = {}
         for step in schedule.steps:
@@ -77,7 +83,7 @@ class _Copier:
     def _axes_of_reads(self, user: Step, source: Step) -> list[tuple[int, ...] | None]:
         """Return along which axes a user reads elements; None where it reads anything else, or only sometimes."""
         reads = [r for r in user.reads if r.step is source]
-        if user.opaque or user.rows or any(r.whole or r.guards for r in reads):
+        if user.opaque or user.rows or user in self.products or any(r.whole or r.guards for r in reads):
             return [None]
         return list(dict.fromkeys(_read_axes(r, user.axes) for r in reads))
 

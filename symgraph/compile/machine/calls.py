@@ -20,7 +20,7 @@ from symgraph.compile.loops import (
     Transposed,
     operand_dtype,
 )
-from symgraph.compile.machine import columns, library, memory
+from symgraph.compile.machine import columns, library, memory, rows
 from symgraph.compile.machine.memory import times
 from symgraph.compile.machine.operands import Operands
 from symgraph.compile.machine.scope import report
@@ -28,23 +28,37 @@ from symgraph.compile.machine.vectors import LONG, long
 
 
 def multiply(operands: Operands, product: Multiply) -> None:
-    """Write a product of matrices."""
+    """Write a product of matrices, or of rows with a vector."""
     left, right, result = product.left, product.right, product.result
+    if product.is_of_vector:
+        _multiply_rows(operands, product)
+        return
     if result.transposed:  # the same product as that of the transposes, whose result is the transpose
         left, right = (replace(panel, transposed=not panel.transposed) for panel in (right, left))
-    rows, inner = _extent(operands, left)
-    _, columns = _extent(operands, right)
+    m, k = _extent(operands, left)
+    _, n = _extent(operands, right)
     (c, ldc), (a, lda), (b, ldb) = (_panel(operands, panel) for panel in (result, left, right))
     dtype = result.buffer.dtype
     if product.symmetric:
         library.syrk(
-            operands.builder, dtype, rows, inner, a, lda, left.transposed, c, ldc, product.accumulate,
+            operands.builder, dtype, m, k, a, lda, left.transposed, c, ldc, product.accumulate,
         )  # fmt: skip
         return
     library.gemm(
-        operands.builder, dtype, rows, columns, inner,
+        operands.builder, dtype, m, n, k,
         a, lda, left.transposed, b, ldb, right.transposed, c, ldc, product.accumulate, operands.scope.threads,
     )  # fmt: skip
+
+
+def _multiply_rows(operands: Operands, product: Multiply) -> None:
+    """Write a product of a block's rows with a vector, or that of their transpose, which is added to its result."""
+    left, dtypes = product.left, (product.left.buffer.dtype, product.result.buffer.dtype)
+    sizes = _extent(operands, replace(left, transposed=False))
+    (a, _), (x, _), (y, _) = (_panel(operands, panel) for panel in (left, product.right, product.result))
+    if left.transposed:
+        rows.add(operands.builder, dtypes[0], *sizes, a, x, y)
+    else:
+        rows.multiply(operands.builder, dtypes, *sizes, a, x, y)
 
 
 def _extent(operands: Operands, panel: Panel) -> tuple[Any, Any]:
@@ -54,8 +68,7 @@ def _extent(operands: Operands, panel: Panel) -> tuple[Any, Any]:
     if panel.block is not None:
         rest = builder.sub(operands.size(panel.block.size), scope.indices[panel.block])
         shape[panel.along] = memory.least(builder, rest, long(panel.block.rows))
-    rows, columns = shape
-    return (columns, rows) if panel.transposed else (rows, columns)
+    return (shape[1], shape[0]) if panel.transposed else (shape[0], shape[1])
 
 
 def _panel(operands: Operands, panel: Panel) -> tuple[Any, Any]:

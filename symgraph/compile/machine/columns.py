@@ -176,13 +176,8 @@ def _turn(builder: Any, v: Any, first: Any, stop: Any, width: int, side: int, tu
 def _blocks(builder: Any, start: Any, stop: Any, kind: Any) -> Iterator[tuple[Any, int]]:
     """Write loops over blocks of rows, the largest that registers hold first, and yield each one's first row."""
     taken = -(-kind.count * vectors.bits_of(kind.element) // vectors.register_bits())
-    for size in _BLOCKS:
-        if size > 1 and (size + 1) * taken >= vectors.register_count():
-            continue
-        middle = memory.last_whole(builder, start, stop, size)
-        with memory.loop(builder, start, middle, size) as first:
-            yield first, size
-        start = middle
+    sizes = [size for size in _BLOCKS if size == 1 or (size + 1) * taken < vectors.register_count()]
+    return memory.blocks(builder, start, stop, sizes)
 
 
 def _sums(builder: Any, kind: Any, count: int) -> list[Any]:

@@ -64,7 +64,7 @@ def cost(body: Sequence[Statement], in_lanes: bool = False) -> Size:
                 total = total + product(matrix.shape)
             case loops.Multiply(left=left, right=right):
                 rows, inner_size = left.buffer.shape if not left.transposed else left.buffer.shape[::-1]
-                columns = right.buffer.shape[0 if right.transposed else 1]
+                columns = 1 if statement.is_of_vector else right.buffer.shape[0 if right.transposed else 1]
                 if left.local and left.block is not None:  # one block stands for all its rows
                     whole = left.block.size
                     rows, inner_size = (whole, inner_size) if (left.along == 1) == left.transposed else (rows, whole)

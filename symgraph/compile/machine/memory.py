@@ -176,6 +176,18 @@ def keep_pages(builder: Any, count: Any) -> None:
         to_heap(builder, untouched)
 
 
+def blocks(builder: Any, start: Any, stop: Any, sizes: Sequence[int]) -> Iterator[tuple[Any, int]]:
+    """Write loops over blocks of numbers, the largest first, and yield each one's first number and size.
+
+    The sizes are powers of two, the last of them 1.
+    """
+    for size in sizes:
+        middle = last_whole(builder, start, stop, size)
+        with loop(builder, start, middle, size) as first:
+            yield first, size
+        start = middle
+
+
 @dataclass
 class Scratch:
     """Scratch of one function, taken from the heap in one piece, and given back."""

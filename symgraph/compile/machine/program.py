@@ -171,7 +171,7 @@ def _changes_argument(statement: Statement) -> bool:
 def _uses_blas(statement: Statement) -> bool:
     match statement:
         case loops.Multiply():
-            return True
+            return not statement.is_of_vector
         case loops.Call(function=name):
             return library.needs_blas(name, loops.operand_dtype(statement))
     return False
