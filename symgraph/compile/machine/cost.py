@@ -24,6 +24,7 @@ COPY = 16
 """Units for each byte of a copy of what chunks add to: new memory, zeroed, and added to the others in the end."""
 
 _FUNCTION = 16
+_READ = 2  # to multiply an element with one number takes less time than to read it from memory
 _ALONE = 6  # what a lane loses when it works alone
 _CHEAP = frozenset({"square", "abs", "sign", "reciprocal", "relu", "maximum", "minimum", "isnan", "isfinite", "sqrt"})
 
@@ -64,7 +65,7 @@ def cost(body: Sequence[Statement], in_lanes: bool = False) -> Size:
                 total = total + product(matrix.shape)
             case loops.Multiply(left=left, right=right):
                 rows, inner_size = left.buffer.shape if not left.transposed else left.buffer.shape[::-1]
-                columns = 1 if statement.is_of_vector else right.buffer.shape[0 if right.transposed else 1]
+                columns = _READ if statement.is_of_vector else right.buffer.shape[0 if right.transposed else 1]
                 if left.local and left.block is not None:  # one block stands for all its rows
                     whole = left.block.size
                     rows, inner_size = (whole, inner_size) if (left.along == 1) == left.transposed else (rows, whole)
