@@ -1,8 +1,10 @@
 """Products of some rows of a matrix with a vector, by rows and by columns, several rows at a time.
 
 A number of the vector that was loaded is multiplied with those of several rows, and the sums over lanes of several rows
-are taken together. Rows that come next are asked for while those before them are worked on: where each is read twice,
-memory would be idle every second time.
+are taken together.
+
+A block's rows are multiplied twice, with a vector and then with what was made of the result, and the second time they
+come from the cache. So that memory is not idle then, each of the two asks for half of what comes next, at an even rate.
 """
 
 from __future__ import annotations
@@ -22,8 +24,8 @@ from symgraph.compile.machine.vectors import CACHE_LINE, LONG, DType, bits_of, l
 _TOGETHER = (8, 1)
 """So many rows are worked on at a time; those that are left one by one."""
 
-_AHEAD = 4096
-"""So many bytes before they are used numbers are asked for."""
+_AHEAD = 16_384
+"""So many bytes ahead numbers are asked for, at most: with those of a block they fit into the nearest cache."""
 
 _DOUBLE, _VOID = ir.DoubleType(), ir.VoidType()
 
@@ -64,8 +66,10 @@ def _write_multiply(builder: Any, rows: Number, columns: Number, a: Array, x: Ar
     side = vectors.register_bits() // bits_of(_DOUBLE)
     kind = ir.VectorType(_DOUBLE, side)
     strip = FLUSH * side
+    ahead = a + _distance(a, rows * columns)
     for first, count in memory.blocks(builder, long(0), rows.value, _TOGETHER):
-        starts = [a + (Number(builder, first) + r) * columns for r in range(count)]
+        number = Number(builder, first)
+        starts = [a + (number + r) * columns for r in range(count)]
         total = Total(builder, None, np.dtype(np.float64), "sum", count)
         with memory.loop(builder, long(0), columns.value, strip) as begin:
             sums = [memory.variable(builder, kind) for _ in starts]
@@ -73,8 +77,8 @@ def _write_multiply(builder: Any, rows: Number, columns: Number, a: Array, x: Ar
                 builder.store(constant(kind, 0), each)
             end = (Number(builder, begin) + strip).at_most(columns)
             for j, mask in _in_vectors(builder, begin, end.value, side):
-                if count > 1 and mask is None:
-                    _ask(starts[0] + j * count, count * side)
+                if count > 1:
+                    _ask(ahead + (number * columns + j * count) // 2, count * side // 2)
                 vector = _wide(builder, x + j, side, mask)
                 for start, each in zip(starts, sums, strict=True):
                     product = builder.fmul(_wide(builder, start + j, side, mask), vector, flags=("contract",))
@@ -82,7 +86,7 @@ def _write_multiply(builder: Any, rows: Number, columns: Number, a: Array, x: Ar
             builder.store(_over_lanes(builder, [builder.load(each) for each in sums]), total.recent)
             with builder.if_then(end < columns, likely=False):
                 total.flush(builder)
-        place = (y + Number(builder, first)).pointer
+        place = (y + number).pointer
         found = total.value(builder)
         if y.dtype != np.float64:
             found = builder.fptrunc(found, vectors.vector(place.type.pointee, count))
@@ -92,11 +96,14 @@ def _write_multiply(builder: Any, rows: Number, columns: Number, a: Array, x: Ar
 
 def _write_add(builder: Any, rows: Number, columns: Number, a: Array, u: Array, c: Array) -> None:
     side = vectors.register_bits() // (8 * a.dtype.itemsize)
+    ahead = a + _distance(a, rows * columns) + rows * columns // 2
     for first, count in memory.blocks(builder, long(0), rows.value, _TOGETHER):
         number = Number(builder, first)
         starts = [a + (number + r) * columns for r in range(count)]
         factors = [splat(builder, u[number + r], side) for r in range(count)]
         for j, mask in _in_vectors(builder, long(0), columns.value, side):
+            if count > 1:
+                _ask(ahead + (number * columns + j * count) // 2, count * side // 2)
             # Two sums at a time: an addition takes as long as several begin.
             sums = [vectors.load_vector(builder, (c + j).pointer, side, mask), constant(factors[0].type, 0)]
             for r, (start, factor) in enumerate(zip(starts, factors, strict=True)):
@@ -118,11 +125,16 @@ def _in_vectors(builder: Any, start: Any, stop: Any, side: int) -> Iterator[tupl
         yield Number(builder, middle), builder.icmp_signed("<", vectors.iota(side), splat(builder, rest, side))
 
 
+def _distance(a: Array, count: Number) -> Number:
+    """Return how many elements ahead numbers are asked for while as many are worked on."""
+    return count.at_most(_AHEAD // a.dtype.itemsize)
+
+
 def _ask(first: Array, count: int) -> None:
-    """Ask for as many elements as are about to be read from an address, further on."""
+    """Ask for elements that will be read."""
     size = first.dtype.itemsize
     for offset in range(0, count * size, CACHE_LINE):
-        vectors.prefetch(first.builder, (first + (_AHEAD + offset) // size).pointer)
+        vectors.prefetch(first.builder, (first + offset // size).pointer)
 
 
 def _wide(builder: Any, place: Array, side: int, mask: Any) -> Any:
