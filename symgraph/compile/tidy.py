@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import replace
 from typing import Any
 
 from symgraph.compile import loops
 from symgraph.compile.loops import (
+    Buffer,
     Let,
     Literal,
     Load,
@@ -17,27 +18,33 @@ from symgraph.compile.loops import (
     Operand,
     Program,
     Statement,
+    View,
     fixed_names,
     mentioned,
     walk,
+    written,
 )
 
 
 def tidy(program: Program) -> Program:
     """Return the program without repetitions and without scalars that are not used."""
-    merger = _Merger(fixed_names(program))
+    views = {buffer for s in walk(program.body) if isinstance(s, View) for buffer in (s.result, s.source)}
+    merger = _Merger(fixed_names(program), views)
     merged = replace(program, body=tuple(merger.body(program.body, {})))
     return replace(merged, body=_used(merged))
 
 
 class _Merger:
-    def __init__(self, kept: set[str]) -> None:
+    def __init__(self, kept: set[str], views: set[Buffer]) -> None:
         self.kept = kept
+        self.views = views
         self.same: dict[str, Operand] = {}
 
     def body(self, body: Sequence[Statement], around: dict[object, Name]) -> list[Statement]:
         """Return statements without scalars that are computed already, here or in a loop around."""
         made = dict(around)
+        here: dict[object, Name] = {}  # what also reads buffers that do not change here, but may elsewhere
+        changing = self.views | {buffer for s in walk(body) for buffer in written(s)}
         found: list[Statement] = []
         for statement in body:
             if isinstance(statement, Loop):
@@ -50,13 +57,15 @@ class _Merger:
             if changed.operation == "copy" and _never_changes(changed.operands[0]):
                 self.same[changed.name] = changed.operands[0]
                 continue
-            key = _key(changed)
-            if key is None or key not in made:
-                if key is not None:
-                    made[key] = Name(changed.name, changed.dtype)
-                found.append(changed)
-            else:
-                self.same[changed.name] = made[key]
+            key, known = _key(changed, None), made
+            if key is None:
+                key, known = _key(changed, changing), here
+            if key in known:
+                self.same[changed.name] = known[key]
+                continue
+            if key is not None:
+                known[key] = Name(changed.name, changed.dtype)
+            found.append(changed)
         return found
 
     def _put_in(self, value: Any) -> Any:
@@ -79,28 +88,32 @@ class _Merger:
 
 def _never_changes(operand: Operand) -> bool:
     """Tell whether an operand can be read later just as well; an index that is data is checked where it stands."""
-    if isinstance(operand, Load):
-        return operand.buffer.role == "argument" and all(isinstance(i, loops.Affine) for i in operand.indices)
-    return isinstance(operand, Literal)
+    return isinstance(operand, Literal) or (isinstance(operand, Load) and _is_fixed(operand, None))
 
 
-def _key(let: Let) -> object:
+def _is_fixed(load: Load, changing: Set[Buffer] | None) -> bool:
+    """Tell whether an element is of an argument, or of any buffer but those that change, where they are known."""
+    stays = load.buffer.role == "argument" if changing is None else load.buffer not in changing
+    return stays and all(isinstance(i, loops.Affine) for i in load.indices)
+
+
+def _key(let: Let, changing: Set[Buffer] | None) -> object:
     """Return what two statements have in common that compute the same; None where they may not."""
-    parts = [_identity(operand) for operand in let.operands]
+    parts = [_identity(operand, changing) for operand in let.operands]
     if let.function is not None or any(part is None for part in parts):
         return None
     return let.operation, let.dtype, let.attributes, tuple(parts)
 
 
-def _identity(operand: Operand) -> object:
+def _identity(operand: Operand, changing: Set[Buffer] | None) -> object:
     match operand:
         case Literal(value=value, dtype=dtype):
             return "literal", dtype, dtype.type(value).tobytes()
         case loops.Guarded(conditions=conditions, operand=inner, otherwise=otherwise):
-            parts = _identity(inner), _identity(otherwise)
+            parts = _identity(inner, changing), _identity(otherwise, changing)
             return None if None in parts else (conditions, parts)
         case Load():
-            return operand if _never_changes(operand) else None
+            return operand if _is_fixed(operand, changing) else None
     return operand
 
 
