@@ -212,7 +212,8 @@ class _Writer:
             returned = f"{self.functions[id(call.user)]}({', '.join(operands)})"
             kinds = [result.dtype, np.dtype(_WIDEST.get(result.dtype.kind, result.dtype))]
             declared = ", ".join([_shape(result.shape), *(f"np.dtype({_dtype(kind)})" for kind in kinds)])
-            return f"{result.name} = received({returned}, {declared}){'' if result.shape else '[()]'}"
+            checked = f"received({call.function!r}, {returned}, {declared})"
+            return f"{result.name} = {checked}{'' if result.shape else '[()]'}"
         first = call.operands[0]
         shape = first.shape if isinstance(first, Buffer) else ()
         if call.function == "matmul":

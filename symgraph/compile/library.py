@@ -17,8 +17,8 @@ Array = np.ndarray[Any, Any]
 
 
 @jitable
-def received(value: Any, shape: tuple[int, ...], dtype: np.dtype[Any], wide: np.dtype[Any]) -> Array:
-    """Return what a user's function returned, which may be a part of what it was given, as an array of its own.
+def received(name: str, value: Any, shape: tuple[int, ...], dtype: np.dtype[Any], wide: np.dtype[Any]) -> Array:
+    """Return what a user's operation returned, which may be a part of what it was given, as an array of its own.
 
     It may be of a wider type: Numba computes in float64 where an array of float32 meets a number.
 
@@ -27,10 +27,10 @@ def received(value: Any, shape: tuple[int, ...], dtype: np.dtype[Any], wide: np.
     """
     array = np.asarray(value)
     if array.shape != shape:
-        raise ShapeError("a custom operation: forward returned an array of another shape than its type says")
+        raise ShapeError(name + ": forward returned an array of another shape than its type says")
     if array.dtype == dtype or array.dtype == wide:
         return array.astype(dtype).copy()  # in rows, where astype keeps the order of the axes in memory
-    raise DTypeError("a custom operation: forward returned an array of another dtype than its type says")
+    raise DTypeError(name + ": forward returned an array of another dtype than its type says")
 
 
 @jitable
