@@ -1,4 +1,4 @@
-"""Vectors of lanes where those are that they replace, or that replace them: which may be, and that results stay."""
+"""Arrays where those are that they replace, or that replace them: which may be, and that results stay."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from symgraph.compile.loops import (
 from symgraph.compile.reuse import reuse_vectors
 from symgraph.compile.show import listing
 from symgraph.dims import dim
-from tests.helpers.engines import emitted, interpreted
+from tests.helpers.engines import emitted, interpreted, program
 
 DOUBLE, SINGLE = np.dtype("float64"), np.dtype("float32")
 K, D = dim("k"), dim("d")
@@ -159,3 +159,34 @@ def test_a_mixture_is_the_same(d: int) -> None:
     for got in (sg.function(leaves, outputs)(*feed.values()), emitted(outputs, feed)):
         for one, other in zip(got, want, strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-11, atol=1e-11)
+
+
+TOTALS = {
+    "with a penalty": (lambda g, w: [g + 2 * w], 0),
+    "times a factor": (lambda g, w: [g * sg.exp(w)], 0),
+    "in two results": (lambda g, w: [g + w, g * w], 0),
+    "in two results, of which one reads it elsewhere": (lambda g, w: [g + w, g[::-1] * w], 1),
+    "turned round": (lambda g, w: [g + g[::-1]], 1),
+    "and its sum": (lambda g, w: [g - sg.sum(g)], 0),
+}
+
+
+@pytest.mark.parametrize("name", TOTALS)
+def test_what_is_added_up_is_where_the_result_is_that_replaces_it(name: str) -> None:
+    with sg.Graph():
+        x, y, w = sg.placeholder("x", ("n", "d")), sg.placeholder("y", ("n",)), sg.placeholder("w", ("d",))
+    gradient = sg.grad(sg.sum(sg.softplus(x @ w) * y), w)
+    make, left = TOTALS[name]
+    outputs = make(gradient, w)
+    body = program([x, y, w], outputs).body
+    totals = [s.buffer for s in body if isinstance(s, Allocate) and s.buffer.shape == w.shape]
+    assert len(totals) == left
+    random = np.random.default_rng(0)
+    for n, d in ((0, 3), (1, 1), (40, 20), (3_000, 300)):
+        feed = {x: random.normal(size=(n, d)), y: random.normal(size=n), w: random.normal(size=d)}
+        want = interpreted(outputs, feed)
+        found = [sg.function([x, y, w], outputs, options=sg.Options(threads=t))(*feed.values()) for t in (1, 2, 5)]
+        for one, *others in zip(want, *found, emitted(outputs, feed), strict=True):
+            for other in others:
+                np.testing.assert_allclose(other, one, rtol=1e-11, atol=1e-11 * np.max(np.abs(one), initial=1e-300))
+        assert all(np.array_equal(*pair) for more in found[1:] for pair in zip(found[0], more, strict=True))

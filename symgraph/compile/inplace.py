@@ -1,8 +1,8 @@
-"""In place: the new value of a variable is written over the old one, where nobody can tell the difference.
+"""In place: what replaces an array, element by element, is written over it, where nobody can tell the difference.
 
-That is where each element is read no later than it is written, and where nothing can fail once the first one is,
-since variables change together or not at all. The loop that writes goes behind what still reads the old value or may
-fail.
+That is where each element is read no later than it is written. For the new value of a variable, nothing may fail either
+once its first element is written, since variables change together or not at all: the loop that writes goes behind what
+still reads the old value or may fail. A sum that a result replaces is in the result's memory from the beginning.
 """
 
 from __future__ import annotations
@@ -12,7 +12,23 @@ from dataclasses import dataclass, replace
 
 from symgraph.compile import loops
 from symgraph.compile.dependence import Dependence
-from symgraph.compile.loops import Affine, Buffer, Let, Load, Loop, Program, Statement, Store, bytes_of, substituted
+from symgraph.compile.loops import (
+    Affine,
+    Allocate,
+    Buffer,
+    Fill,
+    Free,
+    Let,
+    Load,
+    Loop,
+    Program,
+    Statement,
+    Store,
+    View,
+    bytes_of,
+    substituted,
+    walk,
+)
 from symgraph.compile.machine.chunks import allocated, shared_targets
 from symgraph.compile.machine.memory import ON_STACK
 from symgraph.compile.machine.straight import LENGTH
@@ -32,6 +48,34 @@ def place_updates(program: Program, updates: Sequence[tuple[int, int]]) -> Progr
     for result, argument in updates:
         placement.place(program.results[result], program.arguments[argument])
     return replace(program, body=placement.body(), results=substituted(program.results, placement.places))
+
+
+def place_results(program: Program) -> Program:
+    """Return the program with what it adds up in the memory of the results that replace it.
+
+    So a gradient is added up where it is handed back, though the last loop adds something else to it.
+    """
+    results = [s.buffer for s in walk(program.body) if isinstance(s, Store) and s.buffer.role == "result"]
+    dependence = Dependence(program)
+    for total in [s.buffer for s in program.body if isinstance(s, Fill) and Allocate(s.buffer) in program.body]:
+        result = next((each for each in results if _replaces(each, total, program.body, dependence)), None)
+        if result is not None:
+            kept = [s for s in program.body if s not in (Allocate(total), Free(total))]
+            program = replace(program, body=tuple(substituted(s, {total: result}) for s in kept))
+            dependence = Dependence(program)
+    return program
+
+
+def _replaces(result: Buffer, old: Buffer, body: Sequence[Statement], dependence: Dependence) -> bool:
+    """Tell whether a result is used in one outermost loop only, where it replaces an array that is last used there."""
+    users = [at for at, statement in enumerate(body) if result in dependence.touched(statement)]
+    loop = body[users[0]] if len(users) == 1 else None
+    if not isinstance(loop, Loop) or (result.dtype, result.shape) != (old.dtype, old.shape):
+        return False
+    is_last = not any(old in dependence.touched(s) for s in body[users[0] + 1 :] if s != Free(old))
+    is_viewed = any(isinstance(s, View) and old in dependence.touched(s) for s in walk(body))
+    is_read = old in dependence.touched(loop)
+    return is_read and is_last and not is_viewed and _may_overwrite(loop, result, old, dependence)
 
 
 @dataclass(eq=False)
@@ -75,7 +119,7 @@ class _Placement:
             return
         loop = self._with_last_store(writers[0].statement, result, argument)
         order = self._order(writers[0], argument)
-        if order is None or not self._may_overwrite(loop, result, argument):
+        if order is None or not _may_overwrite(loop, result, argument, self._dependence):
             return
         writers[0].statement = loop
         self._parts = order
@@ -105,7 +149,7 @@ class _Placement:
             written |= part.written
         before, after = self._parts[: stop + 1], self._parts[stop + 1 :]
         moved = [part for part in before if part in late]
-        kept = bytes_of(part.statement.buffer for part in moved if isinstance(part.statement, loops.Free))
+        kept = bytes_of(part.statement.buffer for part in moved if isinstance(part.statement, Free))
         saved = bytes_of(b for b in writer.written if isinstance(b, Buffer) and b.role == "result")
         if writer.may_fail or not at_most(kept, saved):
             return None
@@ -126,21 +170,22 @@ class _Placement:
                 break
         return replace(loop, body=tuple(body))
 
-    def _may_overwrite(self, loop: Loop, result: Buffer, argument: Buffer) -> bool:
-        """Tell whether each element of a result is written once, and that of the argument is not read after it."""
-        statements = list(_inside(loop))
-        found = [at for at, (_, s) in enumerate(statements) if result in self._dependence.written(s)]
-        path, store = statements[found[0]]
-        if len(found) > 1 or not isinstance(store, Store) or not _differs_each_time(store.indices, path):
+
+def _may_overwrite(loop: Loop, result: Buffer, old: Buffer, dependence: Dependence) -> bool:
+    """Tell whether each element of a result is written once, and that of what it replaces is not read after it."""
+    statements = list(_inside(loop))
+    found = [at for at, (_, s) in enumerate(statements) if result in dependence.written(s)]
+    path, store = statements[found[0]]
+    if len(found) > 1 or not isinstance(store, Store) or not _differs_each_time(store.indices, path):
+        return False
+    element = Load(old, store.indices)
+    for at, (_, statement) in enumerate(statements):
+        parts = loops.parts(statement)
+        mentions = sum(isinstance(part, Buffer) and dependence.memory(part) is old for part in parts)
+        same = sum(isinstance(part, Load) and part == element for part in parts)
+        if mentions and (at > found[0] or same < mentions):
             return False
-        element = Load(argument, store.indices)
-        for at, (_, statement) in enumerate(statements):
-            parts = loops.parts(statement)
-            mentions = sum(isinstance(part, Buffer) and self._dependence.memory(part) is argument for part in parts)
-            same = sum(isinstance(part, Load) and part == element for part in parts)
-            if mentions and (at > found[0] or same < mentions):
-                return False
-        return True
+    return True
 
 
 def _may_fail(statement: Statement) -> bool:
@@ -153,7 +198,7 @@ def _may_fail(statement: Statement) -> bool:
                 return True
     if isinstance(statement, Loop):
         return bool(shared_targets(statement)) or _is_large(allocated(statement))
-    return isinstance(statement, loops.Allocate) and _is_large([(statement.buffer, 1)])
+    return isinstance(statement, Allocate) and _is_large([(statement.buffer, 1)])
 
 
 def _is_large(scratch: Sequence[tuple[Buffer, int]]) -> bool:

@@ -21,7 +21,7 @@ from symgraph.compile.build import build as build_loops
 from symgraph.compile.emit import emit
 from symgraph.compile.entry import Entry
 from symgraph.compile.factor import factor
-from symgraph.compile.inplace import place_updates
+from symgraph.compile.inplace import place_results, place_updates
 from symgraph.compile.lifetimes import add_lifetimes
 from symgraph.compile.loops import Buffer, Loop
 from symgraph.compile.loops import Program as LoopProgram
@@ -162,7 +162,8 @@ def plan(
     has_loops = any(isinstance(statement, Loop) for statement in program.body)
     if options.fuse and has_loops:
         program = reuse_vectors(add_bands(find_products(tidy(decide_bounds(overlap(program))))))
-    return place_updates(program, updates)
+    program = place_updates(program, updates)
+    return place_results(program) if options.fuse and has_loops else program
 
 
 def build(
