@@ -79,10 +79,10 @@ Rank: TypeAlias = "tuple[int, int, int]"
 
 def rank(members: Sequence[Step], bound: frozenset[int]) -> dict[int, Rank]:
     """Rank free axes, outer ones higher: those with larger strides in what the members read and give, then those
-    that occur more often."""
+    that occur more often. What only counts (an identity matrix, the side of a diagonal) has nothing in memory."""
     stride: dict[int, int] = {}
     count: dict[int, int] = {}
-    for step in members:
+    for step in [each for each in members if not each.counts] or members:
         places: list[Iterable[int | None]] = [
             step.places,
             *([index.axis for index in operand.indices] for operand in step.reads),

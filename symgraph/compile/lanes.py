@@ -14,42 +14,15 @@ from dataclasses import replace
 
 from symgraph.compile.axes import Rank
 from symgraph.compile.lower import copy
-from symgraph.compile.steps import Index, Read, Step, result_axes
+from symgraph.compile.steps import Index, Read, Step, is_cheap, result_axes
 from symgraph.dims import Size
 from symgraph.expr import Expr, constant_value
-from symgraph.op import Kind
 
 SHORT = 16
 """An axis known to be shorter does not fill vectors."""
 
 SLIGHT = 8
 """So many cheap operations for one row are not worth vectors of their own."""
-
-CHEAP = frozenset({"square", "abs", "sign", "relu", "maximum", "minimum", "logical_not", "astype", "isfinite"})
-"""Operations without a template that cost about as much as an addition."""
-
-
-def is_cheap(step: Step) -> bool:
-    """Tell whether a step costs about as much as an addition."""
-    op = step.node.op
-    if op.kind is Kind.ELEMENTWISE:
-        return (op.scalar is not None and op.name != "divide") or op.name in CHEAP
-    return op.name in ("sum", "max", "min", "any", "all", "place", "concat")
-
-
-def is_index(step: Step) -> bool:
-    """Tell whether a step is counting: cheap, and of loop indices and numbers alone."""
-    return is_cheap(step) and all(
-        is_index(r.step)
-        if r.step is not None
-        else r.source.ndim == 0 or r.source.op.name == "arange" or _is_number(r.source)
-        for r in step.reads
-    )
-
-
-def _is_number(node: Expr) -> bool:
-    value = constant_value(node)
-    return value is not None and value.size == 1
 
 
 def is_slight(steps: Sequence[Step]) -> bool:

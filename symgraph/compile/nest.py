@@ -20,7 +20,7 @@ from heapq import heapify, heappop, heappush
 from typing import NamedTuple, TypeAlias
 
 from symgraph.compile.axes import Rank, rank
-from symgraph.compile.lanes import arrays_of, choose_lanes, is_index, is_row_product, is_slight, pack
+from symgraph.compile.lanes import arrays_of, choose_lanes, is_row_product, is_slight, pack
 from symgraph.compile.steps import Read, Step, make_opaque
 from symgraph.dims import Size
 from symgraph.expr import Expr
@@ -278,7 +278,7 @@ def _attached(host: Step, keys: Mapping[Step, Key | None]) -> list[Step]:
 def _follows(step: Step, key: Key | None) -> bool:
     """Tell whether what is computed again for a user follows it into a loop; it need not where it is the same in
     all iterations and costs more than to count."""
-    return key is None or key[0] in step.axes or (is_index(step) and not step.shared)
+    return key is None or key[0] in step.axes or (step.counts and not step.shared)
 
 
 def _mark_shared(steps: Sequence[Step]) -> None:

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from symgraph.compile.lanes import is_cheap, is_index, is_row_product
+from symgraph.compile.lanes import is_row_product
 from symgraph.compile.nest import Schedule
-from symgraph.compile.steps import Read, Step, result_axes
+from symgraph.compile.steps import Read, Step, is_cheap, result_axes
 from symgraph.compile.storage import Place, known_after, plan, shared_loops
 from symgraph.op import Kind
 
@@ -71,7 +71,7 @@ class _Copier:
             assert chain is not None
             assert axes is not None
             # What follows its user into every loop has that one user; repetitions in one loop are merged later.
-            key = (user if is_index(step) else self.schedule.paths[user][nearest], axes)
+            key = (user if step.counts else self.schedule.paths[user][nearest], axes)
             if key not in made:
                 made[key] = self._insert(chain, user)
             user.reads = [
@@ -93,7 +93,7 @@ class _Copier:
         copies: dict[Step, Step] = {}
         for step, axes in chain.items():
             reads = [replace(r, step=copies.get(r.step, r.step)) if r.step is not None else r for r in step.reads]
-            copies[step] = Step(step.node, step.sizes, step.places, reads, axes=list(axes))
+            copies[step] = Step(step.node, step.sizes, step.places, reads, axes=list(axes), counts=step.counts)
             self.hosts[copies[step]] = host
         at = host.before.index(user) if user in host.before else len(host.before)
         host.before[at:at] = copies.values()
@@ -124,7 +124,7 @@ class _Copier:
                 if source not in chain:
                     chain[source] = there
                     pending.append(source)
-        if any(loops[shared].axis not in there and not is_index(one) for one, there in chain.items()):
+        if any(loops[shared].axis not in there and not one.counts for one, there in chain.items()):
             return None
         return {one: chain[one] for one in self.schedule.steps if one in chain}
 

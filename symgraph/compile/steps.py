@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from symgraph.compile.lower import is_matrix_transpose, is_read_through, needs_arrays
 from symgraph.dims import Size, names, product
-from symgraph.expr import Expr, topological
+from symgraph.expr import Expr, constant_value, topological
 from symgraph.op import Kind
 
 
@@ -84,6 +84,7 @@ class Step:
         axes: The global axis of each iteration axis (found by unification).
         before: What is computed again for this step, just before it.
         shared: For what is computed again, whether more steps use it than the one it is computed again for.
+        counts: Whether it is cheap, and of loop indices and numbers alone: nothing that it needs is in memory.
     """
 
     node: Expr
@@ -96,6 +97,7 @@ class Step:
     axes: list[int] = field(default_factory=list)
     before: list[Step] = field(default_factory=list)
     shared: bool = False
+    counts: bool = False
 
     @property
     def is_scatter(self) -> bool:
@@ -107,6 +109,9 @@ class Step:
         """Whether iterations are combined in one place, which has to be given a beginning."""
         return self.rows[0] == 2 if self.rows else bool(self.reduced) or self.is_scatter
 
+
+CHEAP = frozenset({"square", "abs", "sign", "relu", "maximum", "minimum", "logical_not", "astype", "isfinite"})
+"""Operations without a template that cost about as much as an addition."""
 
 LARGE = 32_768
 """A matrix of so many elements (256 kB) is not read again for every block of rows: its product is one call."""
@@ -129,8 +134,32 @@ def make_steps(outputs: Sequence[Expr], given: Iterable[Expr], blocks: bool) -> 
         if node not in leaves and not is_read_through(node):
             step = _step(node, leaves, blocks)
             step.reads = [replace(r, step=steps[r.source]) if r.source in steps else r for r in step.reads]
+            step.counts = _counts(step)
             steps[node] = step
     return steps
+
+
+def is_cheap(step: Step) -> bool:
+    """Tell whether a step costs about as much as an addition."""
+    op = step.node.op
+    if op.kind is Kind.ELEMENTWISE:
+        return (op.scalar is not None and op.name != "divide") or op.name in CHEAP
+    return op.name in ("sum", "max", "min", "any", "all", "place", "concat")
+
+
+def _counts(step: Step) -> bool:
+    """Tell whether a step is cheap, and of loop indices and numbers alone."""
+    return is_cheap(step) and all(
+        r.step.counts
+        if r.step is not None
+        else r.source.ndim == 0 or r.source.op.name == "arange" or _is_number(r.source)
+        for r in step.reads
+    )
+
+
+def _is_number(node: Expr) -> bool:
+    value = constant_value(node)
+    return value is not None and value.size == 1
 
 
 def result_axes(step: Step) -> list[int | None]:
