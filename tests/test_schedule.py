@@ -259,3 +259,29 @@ def test_the_loops_compute_the_model(name: str) -> None:
     feed: dict[sg.Expr, Any] = {x: random.uniform(0.2, 1, [sizes[str(s)] for s in x.shape]) for x in inputs}
     for got, want in zip(emitted(outputs, feed), interpreted(outputs, feed), strict=True):
         np.testing.assert_allclose(got, want, rtol=1e-12)
+
+
+@pytest.mark.parametrize("penalty", [0.0, 0.1])
+@pytest.mark.parametrize("name", ["poisson", "least squares", "two predictors"])
+def test_value_gradient_and_hessian_of_a_regression_read_the_data_once(name: str, penalty: float) -> None:
+    with sg.Graph():
+        X, y = sg.placeholder("X", ("n", "d")), sg.placeholder("y", ("n",))
+        w, v = sg.placeholder("w", ("d",)), sg.placeholder("v", ("d",))
+    losses = {
+        "poisson": sg.mean(sg.exp(X @ w) - y * (X @ w)),
+        "least squares": sg.mean((X @ w - y) ** 2),
+        "two predictors": sg.sum((y - X @ w) ** 2 * sg.exp(-(X @ v)) + X @ v),
+    }
+    loss = losses[name] + penalty * sg.sum(w**2)
+    outputs = [loss, sg.grad(loss, w), sg.hessian(loss, w)]
+    leaves = [X, y, w, v]
+    made = program(leaves, outputs)
+    assert len(passes_over(made, "n")) == 1
+    assert not any(grows_with(buffer, "n") for buffer in scratch(made))
+    random = np.random.default_rng(0)
+    for n, d in ((0, 3), (1, 1), (130, 20), (300, 7)):
+        sizes = {"n": n, "d": d}
+        feed = {x: random.normal(size=[sizes[str(s)] for s in x.shape]) / 3 for x in leaves}
+        found = sg.function(leaves, outputs)(*feed.values())
+        for one, other in zip(found, interpreted(outputs, feed), strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-10 * np.max(np.abs(other), initial=1e-300))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import TypeAlias
 
 from symgraph.compile.steps import Read, Step, result_axes
@@ -74,25 +76,51 @@ def _unite_read(axes: _Axes, step: Step, operand: Read, source_axes: Sequence[in
             axes.unite(step.axes[index.axis], axis)
 
 
-Rank: TypeAlias = "tuple[int, int, int]"
+Rank: TypeAlias = "tuple[bool, int, int, int]"
 
 
 def rank(members: Sequence[Step], bound: frozenset[int]) -> dict[int, Rank]:
-    """Rank free axes, outer ones higher: those with larger strides in what the members read and give, then those
-    that occur more often. What only counts (an identity matrix, the side of a diagonal) has nothing in memory."""
-    stride: dict[int, int] = {}
-    count: dict[int, int] = {}
+    """Rank free axes, outer ones higher.
+
+    First comes the axis along which products are cut into blocks, then those with larger strides in what the members
+    read and give, then those that occur more often. What only counts (an identity matrix, the side of a diagonal) has
+    nothing in memory, and no say.
+    """
+    cut = {step.axes[step.rows[0]] for step in members if step.rows}
+    shapes: list[list[int]] = []
     for step in [each for each in members if not each.counts] or members:
-        places: list[Iterable[int | None]] = [
-            step.places,
-            *([index.axis for index in operand.indices] for operand in step.reads),
-        ]
+        places: list[Iterable[int | None]] = [step.places, *map(_places, step.reads)]
         if not step.rows:
             places.append(range(len(step.axes)))
-        for shape in places:
-            axes = [step.axes[p] for p in shape if p is not None]
-            found = [axis for axis in dict.fromkeys(axes) if axis not in bound]
-            for place, axis in enumerate(found):
-                stride[axis] = stride.get(axis, 0) + len(found) - 1 - 2 * place
-                count[axis] = count.get(axis, 0) + 1
-    return {axis: (stride[axis], count[axis], -axis) for axis in stride}
+        shapes += [[step.axes[p] for p in shape if p is not None] for shape in places]
+    strides, counts = _strides(shapes, bound), Counter(chain.from_iterable(map(dict.fromkeys, shapes)))
+    return {axis: (axis in cut, strides[axis], counts[axis], -axis) for axis in strides}
+
+
+def choose_rows(steps: Sequence[Step]) -> None:
+    """Choose the axis along which each product may be cut into blocks: that with the largest stride in what is given.
+
+    Whatever the product takes is then made of rows as they lie in memory.
+    """
+    if any(step.rows for step in steps):
+        given = [(step, operand) for step in steps for operand in step.reads if operand.step is None]
+        shapes = [[step.axes[p] for p in _places(operand) if p is not None] for step, operand in given]
+        strides, ranks = _strides(shapes, frozenset()), rank(steps, frozenset())
+        for step in steps:
+            if step.rows:
+                axes = {row: step.axes[row] for row in step.rows}
+                step.rows = (max(step.rows, key=lambda row: (strides.get(axes[row], 0), ranks[axes[row]][1:])),)
+
+
+def _places(operand: Read) -> list[int | None]:
+    return [index.axis for index in operand.indices]
+
+
+def _strides(shapes: Iterable[Sequence[int]], bound: frozenset[int]) -> dict[int, int]:
+    """Return for each free axis whether it is among the outer (more) or the inner ones (less) of these shapes."""
+    found: dict[int, int] = {}
+    for shape in shapes:
+        axes = [axis for axis in dict.fromkeys(shape) if axis not in bound]
+        for place, axis in enumerate(axes):
+            found[axis] = found.get(axis, 0) + len(axes) - 1 - 2 * place
+    return found

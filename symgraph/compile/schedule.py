@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from symgraph.compile.axes import rank, unify
+from symgraph.compile.axes import choose_rows, unify
 from symgraph.compile.nest import Schedule, nest, pack_rows
 from symgraph.compile.recompute import compute_again
-from symgraph.compile.steps import Step, make_steps
+from symgraph.compile.steps import make_steps
 from symgraph.expr import Expr
 
 ROUNDS = 3
@@ -30,7 +30,7 @@ def schedule(outputs: Sequence[Expr], given: Iterable[Expr], fuse: bool = True) 
     computes = make_steps(outputs, given, fuse)
     sizes = unify(computes)
     steps = list(computes.values())
-    _choose_rows(steps)
+    choose_rows(steps)
     results = {computes[node] for node in outputs if node in computes}
     found = nest(steps, computes, sizes, results, fuse)
     if not fuse:
@@ -41,12 +41,3 @@ def schedule(outputs: Sequence[Expr], given: Iterable[Expr], fuse: bool = True) 
             break
         found = nest(again, computes, sizes, results, fuse)
     return pack_rows(found)
-
-
-def _choose_rows(steps: Sequence[Step]) -> None:
-    """Choose the axis along which a product may be cut into blocks: the outermost one of those that may."""
-    if any(step.rows for step in steps):
-        ranks = rank(steps, frozenset())
-        for step in steps:
-            if step.rows:
-                step.rows = (max(step.rows, key=lambda row: ranks[step.axes[row]]),)
