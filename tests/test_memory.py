@@ -130,7 +130,7 @@ def test_a_function_tells_its_memory_by_sizes_and_by_arguments(graph):
     known = f.memory(n=10, d=3)
     assert (known.inputs.bytes, known.results.bytes) == (252, 248)
     assert f.memory(np.ones((10, 3)), {"w": np.ones(3, "float32")}) == known
-    assert str(formulas).splitlines()[0].split() == ["memory", "in", "bytes", "formula"]
+    assert str(formulas).splitlines()[0].split() == ["memory", "in", "bytes", "at", "most"]
     assert "8*d*n+4*d" in repr(known)
     assert "252" in repr(known)
 

@@ -105,7 +105,7 @@ class Memory:
             (name, "" if amount.bytes is None else f"{amount.bytes:,}", amount.formula)
             for name, amount in self._rows().items()
         ]
-        rows.insert(0, ("memory in bytes", "", "formula"))
+        rows.insert(0, ("memory in bytes", "", "at most"))
         first, second = (max(len(row[column]) for row in rows) for column in (0, 1))
         gap = "  " if second else ""
         return "\n".join(f"{name:{first}}  {number:>{second}}{gap}{formula}" for name, number, formula in rows)
@@ -140,7 +140,7 @@ def plan_memory(program: Program, threads: int) -> Memory:
         >>> body = (Allocate(b), Loop(Axis("i", dims.dim("n")), (Allocate(t), Free(t))), Free(b))
         >>> memory = plan_memory(Program("f", (x,), ("n",), (), body, (y,)), threads=2)
         >>> print(memory.at({"n": 1000}))
-        memory in bytes             formula
+        memory in bytes             at most
         inputs               8,000  8*n
         constants                0  0
         results              8,000  8*n

@@ -151,6 +151,9 @@ class Function:
     def memory(self, *args: Any, **sizes: int) -> Memory:
         """Return how much memory a call takes, planned before it runs; it prints as a table.
 
+        The formulas are for all sizes. Where there is little work it is divided into fewer parts, which takes less than
+        they say: the numbers are for the sizes given.
+
         Args:
             *args: Arguments as for a call, whose sizes are meant.
             **sizes: Instead of them, the numbers that the names of sizes stand for. With neither, the formulas
@@ -167,7 +170,7 @@ class Function:
             ...     x = sg.placeholder("x", ("n", "d"))
             >>> f = sg.function(x, sg.exp(x), options=sg.Options(threads=1))
             >>> f.memory(n=1000, d=20)
-            memory in bytes              formula
+            memory in bytes              at most
             inputs              160,000  8*d*n
             constants                 0  0
             results             160,000  8*d*n
