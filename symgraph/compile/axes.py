@@ -88,13 +88,16 @@ def rank(members: Sequence[Step], bound: frozenset[int]) -> dict[int, Rank]:
     """
     cut = {step.axes[step.rows[0]] for step in members if step.rows}
     shapes: list[list[int]] = []
-    for step in [each for each in members if not each.counts] or members:
+    for step in members:
+        if step.counts:
+            continue
         places: list[Iterable[int | None]] = [step.places, *map(_places, step.reads)]
         if not step.rows:
             places.append(range(len(step.axes)))
         shapes += [[step.axes[p] for p in shape if p is not None] for shape in places]
     strides, counts = _strides(shapes, bound), Counter(chain.from_iterable(map(dict.fromkeys, shapes)))
-    return {axis: (axis in cut, strides[axis], counts[axis], -axis) for axis in strides}
+    free = {axis for step in members for axis in step.axes} - bound
+    return {axis: (axis in cut, strides.get(axis, 0), counts[axis], -axis) for axis in free}
 
 
 def choose_rows(steps: Sequence[Step]) -> None:
