@@ -276,14 +276,39 @@ def mantissa(x: Lane) -> Lane:
 def reciprocal(x: Lane) -> Lane:
     """Return ``1 / x``, rounded almost always to the nearest, for numbers whose reciprocals are normal.
 
-    In whole registers of AVX-512 two steps of Newton's method, which take less time than the divider.
+    In whole registers of AVX-512 by Newton's method, which takes less time than the divider.
     """
     if not x.is_wide() or x.format is FLOAT:
         return 1.0 / x
-    found = _wide("rcp14", [x], rounds=False)
-    for _ in range(2):
-        found = fma(found, fma(-x, found, 1.0), found)
-    return found
+    found = reciprocal_to_half(x)
+    return fma(found, fma(-x, found, 1.0), found)
+
+
+def reciprocal_to_half(x: Lane) -> Lane:
+    """Return ``1 / x`` to half of the format's digits at least, for numbers whose reciprocals are normal.
+
+    The same bits in vectors of any width. Where vectors are explicit: LLVM vectorises no loop around it.
+    """
+    if not instructions.has_avx512():
+        return 1.0 / x
+    found = _estimated("rcp14", x)
+    return found if x.format is FLOAT else fma(found, fma(-x, found, 1.0), found)
+
+
+def _estimated(name: str, x: Lane) -> Lane:
+    """Return what an instruction of AVX-512 makes of floats; the rest of a register is filled up."""
+    if x.is_wide():
+        return _wide(name, [x], rounds=False)
+    builder, kind, width = x.builder, x.value.type, instructions.width_of(x.value.type)
+    value = x.value
+    if width is None:
+        value = builder.insert_element(ir.Constant(ir.VectorType(kind, 1), ir.Undefined), value, ir.Constant(_INT, 0))
+    each, last = _REGISTER // x.format.bits.width, (width or 1) - 1
+    whole = instructions.shuffled(builder, value, value, [min(i, last) for i in range(each)])
+    found = _wide(name, [x.like(whole)], rounds=False).value
+    if width is None:
+        return x.like(builder.extract_element(found, ir.Constant(_INT, 0)))
+    return x.like(instructions.section(builder, found, 0, width))
 
 
 def _wide(name: str, operands: Sequence[Lane], *more: Any, rounds: bool = True) -> Lane:
