@@ -45,7 +45,7 @@ class Format:
 _ALIGNED = 64
 
 # So many terms of a polynomial are summed one after the other.
-_CHAIN = 6
+_CHAIN = 7
 
 # A loop has a few calls; in straight-line code of thousands, copies of the kernels would make compiling slow. A call on
 # a vector counts as often as it has registers.
