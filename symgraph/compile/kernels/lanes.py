@@ -44,6 +44,9 @@ class Format:
 # its own, left to itself LLVM has it cross two: power took 5 % longer.
 _ALIGNED = 64
 
+# Keeps an inverse finite, and is nothing beside what is not zero.
+_LITTLE = 2.0**-120
+
 # So many terms of a polynomial are summed one after the other.
 _CHAIN = 7
 
@@ -293,6 +296,24 @@ def reciprocal_to_half(x: Lane) -> Lane:
         return 1.0 / x
     found = _estimated("rcp14", x)
     return found if x.format is FLOAT else fma(found, fma(-x, found, 1.0), found)
+
+
+def root_and_inverse(x: Lane) -> tuple[Lane, Lane]:
+    """Return ``sqrt(x)`` and ``0.5 / sqrt(x)`` for x >= 0; of 0 the latter is a large number."""
+    root = unary("sqrt", x)
+    return root, 0.5 / (root + _LITTLE)
+
+
+def root_and_inverse_to_half(x: Lane) -> tuple[Lane, Lane]:
+    """Return the same: the root but for its last bit, the other to half of the digits, as `reciprocal_to_half` does."""
+    if not instructions.has_avx512():
+        return root_and_inverse(x)
+    found = _estimated("rsqrt14", x + _LITTLE)
+    root, inverse = x * found, found * 0.5
+    if x.format is DOUBLE:
+        missing = fma(-root, inverse, 0.5)
+        root, inverse = fma(root, missing, root), fma(inverse, missing, inverse)
+    return fma(root, fma(-root, inverse, 0.5), root), inverse
 
 
 def _estimated(name: str, x: Lane) -> Lane:
