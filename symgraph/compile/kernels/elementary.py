@@ -147,7 +147,7 @@ def acosh(x: Any) -> Any:
     return np.arccosh(x)
 
 
-@kernel(vectorises(vector_composed.atanh))
+@kernel(vectorises(vector_composed.atanh, registers=2))
 def atanh(x: Any) -> Any:
     return np.arctanh(x)
 
