@@ -475,11 +475,14 @@ def _apart(source: Callable[..., Lane], *arguments: Lane) -> Lane:
 def table_entry(index: Lane, name: str, numbers: Sequence[float]) -> Lane:
     """Return a number of a constant table; LLVM reads several at once where the processor can.
 
-    A table that fills two registers of AVX-512 stays in them.
+    A table that fills one or two registers of AVX-512 stays in them. Of an index into it only the low bits count.
     """
     module, element = index.builder.module, index.format.type
-    if index.is_wide() and len(numbers) == 2 * _REGISTER // index.format.bits.width:
-        return _permuted(index, numbers)
+    each = _REGISTER // index.format.bits.width
+    if len(numbers) in (each, 2 * each):
+        if index.is_wide():
+            return _permuted(index, numbers)
+        index = index & (len(numbers) - 1)
     if name not in module.globals:
         constant = ir.GlobalVariable(module, ir.ArrayType(element, len(numbers)), name)
         constant.linkage, constant.global_constant = "internal", True
@@ -501,14 +504,15 @@ def table_entry(index: Lane, name: str, numbers: Sequence[float]) -> Lane:
 
 
 def _permuted(index: Lane, numbers: Sequence[float]) -> Lane:
-    """Return numbers of a table in two registers, one register of indices after the other."""
-    builder, each = index.builder, len(numbers) // 2
+    """Return numbers of a table in one or two registers, one register of indices after the other."""
+    builder, each, double = index.builder, _REGISTER // index.format.bits.width, index.format is DOUBLE
     kind = ir.VectorType(index.format.type, each)
-    low, high = (ir.Constant(kind, list(part)) for part in (numbers[:each], numbers[each:]))
-    full = f"llvm.x86.avx512.vpermi2var.{'pd' if index.format is DOUBLE else 'ps'}.512"
+    first, *second = (ir.Constant(kind, list(numbers[start : start + each])) for start in range(0, len(numbers), each))
+    name = ("vpermi2var.pd" if double else "vpermi2var.ps") if second else ("permvar.df" if double else "permvar.sf")
+    full = f"llvm.x86.avx512.{name}.512"
     found = []
     for start in range(0, index.value.type.count, each):
-        values = [low, instructions.section(builder, index.value, start, each), high]
+        values = [first, instructions.section(builder, index.value, start, each), *second]
         function = builder.module.globals.get(full) or ir.Function(
             builder.module, ir.FunctionType(kind, [value.type for value in values]), full
         )
