@@ -137,8 +137,13 @@ def test_functions_of_vectors_are_accurate_to_2_ulp_where_reductions_are_hard(dt
         ("sinh", np.float64, [0.3592306439020363, 0.359532028746991, 0.3550349218576346]),
         ("tanh", np.float64, [0.1738, 0.2046, 0.21998, 0.2499]),
         ("tanh", np.float32, [0.06222444772720337, 0.20444676280021667, 0.35039591789245605]),
-        ("erf", np.float32, [0.054839398711919785, 0.22053709626197815, 0.4423246681690216]),
+        ("erf", np.float32, [0.054839398711919785, 0.22053709626197815, 0.22337922, 0.4423246681690216, 3.6897402]),
         ("log10", np.float32, [0.7499076128005981, 0.7499293088912964]),
+        ("asinh", np.float64, [0.407404379849281, 0.38157927020140203, 1.4807149838668935e-08]),
+        ("asinh", np.float32, [0.41519221663475037, 0.41636764931678772]),
+        ("acosh", np.float64, [1.030780655261035, 1.0311433710556477, 1.0693318530619624]),
+        ("acosh", np.float32, [1.0313550233840942, 1.0829241275787354]),
+        ("tan", np.float32, [2.3583321571350098, 8.65432167053222656]),
     ],
 )
 def test_functions_are_accurate_to_2_ulp_at_the_worst_arguments_found(
@@ -153,6 +158,26 @@ def test_functions_are_accurate_to_2_ulp_at_the_worst_arguments_found(
     execute([(emit, [x], result, 32)])
     with mpmath.workprec(300):
         assert measure(result, exact_values(REGISTRY[name], x)) <= 2
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_functions_that_begin_with_an_estimate_have_the_same_bits_in_every_width(dtype: type[Any]) -> None:
+    random = np.random.default_rng(0)
+    operand = np.concatenate([random.uniform(-5, 5, 2000), np.exp2(random.uniform(-80, 80, 500))])
+    (x,) = whole_vectors([operand.astype(dtype)])
+    jobs, checks = [], []
+    for name in ("tan", "asinh", "acosh", "erf"):
+
+        def emit(context: Any, builder: Any, values: Any, name: str = name) -> Any:
+            return emit_element(builder, name, np.dtype(dtype), values)
+
+        results = [np.empty_like(x) for _ in WIDTHS]
+        jobs += [(emit, [x], result, width) for result, width in zip(results, WIDTHS, strict=True)]
+        checks.append((name, results))
+    execute(jobs)
+    for name, (number, *vectors) in checks:
+        for width, vector in zip(WIDTHS[1:], vectors, strict=True):
+            assert_bits(vector, number, f"{name} in {width} lanes")
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])

@@ -210,6 +210,29 @@ TABLES: list[Table] = [
 IN_DOUBLE = {"SINE"}
 
 
+QUARTERS, DEGREE_OF_QUARTERS = 16, 5
+
+
+def _erf_of_quarter(i: int) -> list[float]:
+    """Return the polynomial of x - i/4 that is erf(x) less the smaller of x and 9/8, up to 1/8 from there.
+
+    Near 0 it is relatively exact; at the end of the last quarter erf(x) is 1 in float32.
+    """
+    powers, middle, most, radius = list(range(DEGREE_OF_QUARTERS + 1)), mpf(i) / 4, mpf(9) / 8, mpf(1) / 8
+    if i == 0:
+        slope, worst = fit(lambda x: _erf_rest(x * x), lambda x: mpf(1), mpf(0), radius, powers[:-1])
+        coefficients = [mpf(0), *slope]
+    else:
+        more = mpf("2.2e-8") if i == QUARTERS - 1 else mpf(0)
+
+        def curve(h: Real) -> Real:
+            return mp.erf(middle + h) + more - (middle + h if middle < most else most)
+
+        coefficients, worst = fit(curve, lambda h: 1 / mp.erf(middle + h), -radius, radius, powers)
+    sys.stderr.write(f"quarter {i}: 2**{float(mp.log(worst, 2)):.1f}\n")
+    return [float(np.float32(float(c))) for c in coefficients]
+
+
 def main(names: list[str]) -> None:
     """Print the named tables, or all."""
     last = ""
@@ -222,7 +245,13 @@ def main(names: list[str]) -> None:
         for kind, degree in degrees.items():
             numbers = polynomial(curve, weight, low, high, degree, np.float64 if name in IN_DOUBLE else DTYPES[kind])
             sys.stdout.write(f'    "{kind}": (\n' + "".join(f"        {c!r},\n" for c in numbers) + "    ),\n")
-    sys.stdout.write("}\n")
+    if last:
+        sys.stdout.write("}\n")
+    if not names or "ERF_QUARTERS" in names:
+        sys.stdout.write("ERF_QUARTERS = (\n")
+        for numbers in zip(*map(_erf_of_quarter, range(QUARTERS)), strict=True):
+            sys.stdout.write("    (\n" + "".join(f"        {c!r},\n" for c in numbers) + "    ),\n")
+        sys.stdout.write(")\n")
 
 
 if __name__ == "__main__":

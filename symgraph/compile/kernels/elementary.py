@@ -137,17 +137,17 @@ def tanh(x: Any) -> Any:
     return np.tanh(x)
 
 
-@kernel(vectorises(vector_composed.asinh, registers=2))
+@kernel(vectorises(vector_composed.asinh, explicit=vector_composed.asinh_by_size))
 def asinh(x: Any) -> Any:
     return np.arcsinh(x)
 
 
-@kernel(vectorises(vector_composed.acosh))
+@kernel(vectorises(vector_composed.acosh, explicit=vector_composed.acosh_by_size))
 def acosh(x: Any) -> Any:
     return np.arccosh(x)
 
 
-@kernel(vectorises(vector_composed.atanh))
+@kernel(vectorises(vector_composed.atanh, registers=2))
 def atanh(x: Any) -> Any:
     return np.arctanh(x)
 

@@ -44,8 +44,11 @@ class Format:
 # its own, left to itself LLVM has it cross two: power took 5 % longer.
 _ALIGNED = 64
 
+# Keeps an inverse finite, and is nothing beside what is not zero.
+_LITTLE = 2.0**-120
+
 # So many terms of a polynomial are summed one after the other.
-_CHAIN = 6
+_CHAIN = 7
 
 # A loop has a few calls; in straight-line code of thousands, copies of the kernels would make compiling slow. A call on
 # a vector counts as often as it has registers.
@@ -276,14 +279,57 @@ def mantissa(x: Lane) -> Lane:
 def reciprocal(x: Lane) -> Lane:
     """Return ``1 / x``, rounded almost always to the nearest, for numbers whose reciprocals are normal.
 
-    In whole registers of AVX-512 two steps of Newton's method, which take less time than the divider.
+    In whole registers of AVX-512 by Newton's method, which takes less time than the divider.
     """
     if not x.is_wide() or x.format is FLOAT:
         return 1.0 / x
-    found = _wide("rcp14", [x], rounds=False)
-    for _ in range(2):
-        found = fma(found, fma(-x, found, 1.0), found)
-    return found
+    found = reciprocal_to_half(x)
+    return fma(found, fma(-x, found, 1.0), found)
+
+
+def reciprocal_to_half(x: Lane) -> Lane:
+    """Return ``1 / x`` to half of the format's digits at least, for numbers whose reciprocals are normal.
+
+    The same bits in vectors of any width. Where vectors are explicit: LLVM vectorises no loop around it.
+    """
+    if not instructions.has_avx512():
+        return 1.0 / x
+    found = _estimated("rcp14", x)
+    return found if x.format is FLOAT else fma(found, fma(-x, found, 1.0), found)
+
+
+def root_and_inverse(x: Lane) -> tuple[Lane, Lane]:
+    """Return ``sqrt(x)`` and ``0.5 / sqrt(x)`` for x >= 0; of 0 the latter is a large number."""
+    root = unary("sqrt", x)
+    return root, 0.5 / (root + _LITTLE)
+
+
+def root_and_inverse_to_half(x: Lane) -> tuple[Lane, Lane]:
+    """Return the same: the root but for its last bit, the other to half of the digits, as `reciprocal_to_half` does."""
+    if not instructions.has_avx512():
+        return root_and_inverse(x)
+    found = _estimated("rsqrt14", x + _LITTLE)
+    root, inverse = x * found, found * 0.5
+    if x.format is DOUBLE:
+        missing = fma(-root, inverse, 0.5)
+        root, inverse = fma(root, missing, root), fma(inverse, missing, inverse)
+    return fma(root, fma(-root, inverse, 0.5), root), inverse
+
+
+def _estimated(name: str, x: Lane) -> Lane:
+    """Return what an instruction of AVX-512 makes of floats; the rest of a register is filled up."""
+    if x.is_wide():
+        return _wide(name, [x], rounds=False)
+    builder, kind, width = x.builder, x.value.type, instructions.width_of(x.value.type)
+    value = x.value
+    if width is None:
+        value = builder.insert_element(ir.Constant(ir.VectorType(kind, 1), ir.Undefined), value, ir.Constant(_INT, 0))
+    each, last = _REGISTER // x.format.bits.width, (width or 1) - 1
+    whole = instructions.shuffled(builder, value, value, [min(i, last) for i in range(each)])
+    found = _wide(name, [x.like(whole)], rounds=False).value
+    if width is None:
+        return x.like(builder.extract_element(found, ir.Constant(_INT, 0)))
+    return x.like(instructions.section(builder, found, 0, width))
 
 
 def _wide(name: str, operands: Sequence[Lane], *more: Any, rounds: bool = True) -> Lane:
@@ -429,11 +475,14 @@ def _apart(source: Callable[..., Lane], *arguments: Lane) -> Lane:
 def table_entry(index: Lane, name: str, numbers: Sequence[float]) -> Lane:
     """Return a number of a constant table; LLVM reads several at once where the processor can.
 
-    A table that fills two registers of AVX-512 stays in them.
+    A table that fills one or two registers of AVX-512 stays in them. Of an index into it only the low bits count.
     """
     module, element = index.builder.module, index.format.type
-    if index.is_wide() and len(numbers) == 2 * _REGISTER // index.format.bits.width:
-        return _permuted(index, numbers)
+    each = _REGISTER // index.format.bits.width
+    if len(numbers) in (each, 2 * each):
+        if index.is_wide():
+            return _permuted(index, numbers)
+        index = index & (len(numbers) - 1)
     if name not in module.globals:
         constant = ir.GlobalVariable(module, ir.ArrayType(element, len(numbers)), name)
         constant.linkage, constant.global_constant = "internal", True
@@ -455,14 +504,15 @@ def table_entry(index: Lane, name: str, numbers: Sequence[float]) -> Lane:
 
 
 def _permuted(index: Lane, numbers: Sequence[float]) -> Lane:
-    """Return numbers of a table in two registers, one register of indices after the other."""
-    builder, each = index.builder, len(numbers) // 2
+    """Return numbers of a table in one or two registers, one register of indices after the other."""
+    builder, each, double = index.builder, _REGISTER // index.format.bits.width, index.format is DOUBLE
     kind = ir.VectorType(index.format.type, each)
-    low, high = (ir.Constant(kind, list(part)) for part in (numbers[:each], numbers[each:]))
-    full = f"llvm.x86.avx512.vpermi2var.{'pd' if index.format is DOUBLE else 'ps'}.512"
+    first, *second = (ir.Constant(kind, list(numbers[start : start + each])) for start in range(0, len(numbers), each))
+    name = ("vpermi2var.pd" if double else "vpermi2var.ps") if second else ("permvar.df" if double else "permvar.sf")
+    full = f"llvm.x86.avx512.{name}.512"
     found = []
     for start in range(0, index.value.type.count, each):
-        values = [low, instructions.section(builder, index.value, start, each), high]
+        values = [first, instructions.section(builder, index.value, start, each), *second]
         function = builder.module.globals.get(full) or ir.Function(
             builder.module, ir.FunctionType(kind, [value.type for value in values]), full
         )

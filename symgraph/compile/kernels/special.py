@@ -37,7 +37,7 @@ def gelu(x: Any) -> Any:
     return 0.5 * x * erfc(-_SQRT_HALF * x)
 
 
-@kernel(vectorises(vector_special.erf))
+@kernel(vectorises(vector_special.erf, explicit=vector_special.erf_by_quarter))
 def erf(x: Any) -> Any:
     return np.asarray(x).dtype.type(math.erf(x))
 

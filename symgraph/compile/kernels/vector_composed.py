@@ -7,10 +7,12 @@ They are made of the exponential and the logarithm. Where a sum goes into a loga
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from symgraph.compile.kernels import vector, vector_special
-from symgraph.compile.kernels.coefficients import ATANH
+from symgraph.compile.kernels.coefficients import ATANH, LOG
 from symgraph.compile.kernels.lanes import (
+    FORMATS,
     Lane,
     fast_two_sum,
     fma,
@@ -18,10 +20,10 @@ from symgraph.compile.kernels.lanes import (
     parts,
     poly,
     rarely,
+    root_and_inverse,
+    root_and_inverse_to_half,
     select,
     two_product,
-    two_sum,
-    unary,
     with_sign,
 )
 
@@ -107,30 +109,72 @@ def _log_of_sum(total: Lane, error: Lane, far: Lane) -> Lane:
     f = m - 1.0
     error = select(far, 0.0, error * vector.power_of_two(total.format.round - k))
     k = k + select(far, k.like(k.constant(1.0)), 0.0)
-    return fma(k, high, fma(k, low, vector.log_rest(f) + fma(-f, error, error)) + f)
+    return fma(k, high, fma(k, low, vector.log_rest(f + error) + error) + f)
+
+
+def _log_of_moderate_sum(total: Lane, error: Lane) -> Lane:
+    """Return ``log(total + error)`` of a number from 1/2 to the root of the largest."""
+    format = total.format
+    one = format.exponent_bias << format.fraction
+    # The bits of 2**k less those of 1: total is between 3/4 and 3/2 of 2**k.
+    exponent = (total.bits() - (one - (1 << (format.fraction - 1)))) & -(1 << format.fraction)
+    inverse = (exponent.like(exponent.constant(one)) - exponent).number()
+    f, error = fma(total, inverse, -1.0), error * inverse
+    high, low = vector.LN2[format.name]
+    k, unit = exponent.converted(), 0.5**format.fraction
+    near = f + error
+    return fma(k, high * unit, fma(k, low * unit, fma(near * near, poly(near, LOG), error)) + f)
 
 
 _ALMOST_INFINITE = 2.0**30  # its square may be added to, and 1 is nothing beside it
+_FAR = {name: 2.0 ** (format.exponent_bias // 2 - 3) for name, format in FORMATS.items()}  # its square is finite
+
+
+Root = Callable[[Lane], tuple[Lane, Lane]]
+"""Returns a number's root and half of the inverse root."""
+
+
+def _asinh_sum(size: Lane, root_and_inverse: Root) -> tuple[Lane, Lane]:
+    """Return ``size + sqrt(size**2 + 1)`` and its error, which is the size where the sum is 1."""
+    square = fma(size, size, 1.0)
+    root, half = root_and_inverse(square)
+    missing = fma(-root, root, square) + fma(size, size, 1.0 - square)
+    total, error = fast_two_sum(root, size)
+    return total, fma(missing, half, error)
+
+
+def _acosh_sum(x: Lane, root_and_inverse: Root) -> tuple[Lane, Lane]:
+    """Return ``x + sqrt(x**2 - 1)`` and its error."""
+    square = fma(x, x, -1.0)
+    root, half = root_and_inverse(square)
+    total, error = fast_two_sum(x, root)
+    return total, fma(fma(-root, root, square), half, error)
 
 
 def asinh(x: Lane) -> Lane:
     size = magnitude(x)
     far = size > _ALMOST_INFINITE
-    square = size * size
-    above_1 = size + square / (unary("sqrt", square + 1.0) + 1.0)
-    total, error = two_sum(above_1, size.like(size.constant(1.0)))
+    total, error = _asinh_sum(size, root_and_inverse)
     result = _log_of_sum(select(far, size, total), error, far)
-    result = select(size < math.inf, result, size)
-    return select(size < x.format.negligible, x, with_sign(result, x))
+    return with_sign(select(size < math.inf, result, size), x)
+
+
+def asinh_by_size(x: Lane) -> Lane:
+    size = magnitude(x)
+    usual = with_sign(_log_of_moderate_sum(*_asinh_sum(size, root_and_inverse_to_half)), x)
+    return rarely(size >= _FAR[x.format.name], usual, asinh, x)
 
 
 def acosh(x: Lane) -> Lane:
     far = x > _ALMOST_INFINITE
-    less = x - 1.0
-    above_1, lost = fast_two_sum(unary("sqrt", fma(less, less, less + less)), less)
-    total, error = two_sum(above_1, x.like(x.constant(1.0)))
-    result = _log_of_sum(select(far, x, total), error + lost, far)
+    total, error = _acosh_sum(x, root_and_inverse)
+    result = _log_of_sum(select(far, x, total), error, far)
     return select(x >= 1.0, select(x < math.inf, result, x), math.nan)
+
+
+def acosh_by_size(x: Lane) -> Lane:
+    usual = select(x >= 1.0, _log_of_moderate_sum(*_acosh_sum(x, root_and_inverse_to_half)), math.nan)
+    return rarely(x >= _FAR[x.format.name], usual, acosh, x)
 
 
 def atanh(x: Lane) -> Lane:

@@ -16,11 +16,13 @@ from symgraph.compile.kernels.coefficients import (
     CBRT,
     CBRT_STEP,
     ERF,
+    ERF_QUARTERS,
     ERFC,
     EXP,
     LOG_ERFC,
     LOG_ERFC_SLOPE,
 )
+from symgraph.compile.kernels.instructions import has_avx512
 from symgraph.compile.kernels.lanes import (
     DOUBLE,
     FLOAT,
@@ -31,6 +33,7 @@ from symgraph.compile.kernels.lanes import (
     rarely,
     reciprocal,
     select,
+    table_entry,
     two_product,
     unary,
     with_sign,
@@ -64,6 +67,24 @@ def _erf_of_float(x: Lane) -> Lane:
     log = fma(size, -2 / math.sqrt(math.pi), size * poly(size, LOG_ERFC_SLOPE))
     power, r, _ = vector.split_power(log, vector.LN2_EXACT)
     return with_sign(fma(power, fma(r * r, poly(r, EXP), r), power - 1.0), x)
+
+
+_QUARTERS = FLOAT.round / 4  # a number added to it is rounded to quarters, which the low bits count
+_LAST = 3.874  # in the last quarter; from here on erf is 1 in float32
+
+
+def erf_by_quarter(x: Lane) -> Lane:
+    """Return erf; in float32 where tables stay in registers as the smaller of x and 9/8 plus a quarter's polynomial."""
+    if x.format is not FLOAT or not has_avx512():
+        return erf(x)
+    size = magnitude(x)
+    size = select(size > _LAST, _LAST, size)
+    shifted = size + _QUARTERS
+    h, row = size - (shifted - _QUARTERS), shifted.bits()
+    *others, total = (table_entry(row, f"symgraph.erf.{i}", numbers) for i, numbers in enumerate(ERF_QUARTERS))
+    for coefficient in reversed(others):
+        total = fma(total, h, coefficient)
+    return with_sign(select(size > 1.125, 1.125, size) + total, x)
 
 
 def _erfc_parts(x: Lane, error: Lane | None) -> tuple[Lane, Lane]:

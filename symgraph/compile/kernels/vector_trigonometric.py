@@ -27,6 +27,7 @@ from symgraph.compile.kernels.lanes import (
     parts,
     poly,
     rarely,
+    reciprocal_to_half,
     select,
     table_entry,
     two_product,
@@ -189,18 +190,23 @@ def tan(x: Lane) -> Lane:
 
 
 # pi so that a multiple k of the first part, taken from a number near it, leaves no error, and the product of k with the
-# second has none; k has up to 20 bits in float64 and 12 in float32, and a half may follow.
-_RADIANS = {"double": parts(PI_EXACT, 53, 32)["double"], "float": parts(PI_EXACT, 53, 24)["float"]}
+# second has none; k has up to 20 bits in float64 and 12 in float32, and a half may follow. The second is positive: -0
+# less a multiple of 0 stays -0.
+_RADIANS = {"double": parts(PI_EXACT, 53, 32)["double"], "float": parts(PI_EXACT, 49, 24)["float"]}
 _INVERSE_PI = parts(1 / PI_EXACT, 53)
 _FAR = {"double": 3.0e6, "float": 12000.0}
 
 
 def _radians(x: Lane, multiple: Lane, period: float) -> tuple[Lane, Lane]:
-    """Return ``x - multiple * period * pi`` and its rounding error, for a number nearby (Cody and Waite)."""
+    """Return ``x - multiple * period * pi`` and by how much that is too large, for a number nearby (Cody and Waite).
+
+    The last bit of the second product is below all of the first difference, so that nothing is lost of what the second
+    subtraction rounds off (Dekker).
+    """
     first, second, third = (part * period for part in _RADIANS[x.format.name])
     near = fma(multiple, -first, x)
-    r, error = two_sum(near, multiple * -second)
-    return r, fma(multiple, -third, error)
+    r = fma(multiple, -second, near)
+    return r, fma(multiple, third, fma(multiple, second, r - near))
 
 
 def _near_sine(x: Lane, shift: float) -> Lane:
@@ -208,12 +214,12 @@ def _near_sine(x: Lane, shift: float) -> Lane:
     turns = x * _INVERSE_PI[x.format.name][0]
     shifted = (turns + shift if shift else turns) + x.format.round
     multiple = shifted - x.format.round
-    r, error = _radians(x, multiple - shift if shift else multiple, 1.0)
+    r, excess = _radians(x, multiple - shift if shift else multiple, 1.0)
     square = r * r
     cube = r * square
     # The cubic term apart, as in `sine_parts`
     cubic, *others = RADIAN_SINE[x.format.name]
-    tail = fma(cube * square, poly(square, {x.format.name: tuple(others)}), error * fma(square, -0.5, 1.0))
+    tail = fma(cube * square, poly(square, {x.format.name: tuple(others)}), excess * fma(square, 0.5, -1.0))
     return flipped(r + fma(cube, cubic, tail), shifted)
 
 
@@ -228,18 +234,17 @@ def cos_by_size(x: Lane) -> Lane:
 
 
 def tan_by_size(x: Lane) -> Lane:
-    size = magnitude(x)
     shifted = fma(x, 2 * _INVERSE_PI[x.format.name][0], x.format.round)
-    r, error = _radians(x, shifted - x.format.round, 0.5)
+    r, excess = _radians(x, shifted - x.format.round, 0.5)
     square = r * r
-    rest = fma(r * square, poly(square, TANGENT), fma(error, square, error))
-    tangent, error = fast_two_sum(r, rest)
-    # Beside an odd multiple of pi/2: -1 / (tangent + error)
-    inverse = -1.0 / tangent
-    inverse = fma(inverse, fma(error, inverse, fma(tangent, inverse, 1.0)), inverse)
+    # A zero keeps its sign like this: the excess of -0 is +0.
+    rest = fma(r * square, poly(square, TANGENT), fma(-excess, square, -excess))
+    tangent = r + rest
+    # Beside an odd multiple of pi/2: -1 / (r + rest)
+    inverse = -reciprocal_to_half(tangent)
+    inverse = fma(inverse, fma(rest, inverse, fma(r, inverse, 1.0)), inverse)
     odd = (shifted.bits() << (x.format.bits.width - 1)).negative()
-    usual = select(size < x.format.negligible, x, select(odd, inverse, tangent))
-    return rarely(size >= _FAR[x.format.name] / 2, usual, tan, x)
+    return rarely(magnitude(x) >= _FAR[x.format.name] / 2, select(odd, inverse, tangent), tan, x)
 
 
 def atan(x: Lane) -> Lane:
