@@ -35,8 +35,9 @@ def leaves(dtype: str = "float64") -> list[sg.Expr]:
 
 
 def outputs_of(name: str, given: Sequence[sg.Expr]) -> list[sg.Expr]:
-    value = MODELS[name][0](*given)  # type: ignore[arg-type]
-    return [value, *sg.gradients(value, given[2:])]
+    X, y, w, v = given
+    value = MODELS[name][0](X, y, w, v)
+    return [value, *sg.gradients(value, [w, v])]
 
 
 def products(outputs: Sequence[sg.Expr], given: Sequence[sg.Expr]) -> int:

@@ -159,11 +159,11 @@ def plan(
     arrays = lowering.materialise(sink_places(lowered, given), given)
     program = add_lifetimes(build_loops(schedule(arrays, given, options.fuse), inputs, arrays, name))
     # Straight-line code comes without repetitions from a graph; only loops that are joined make some.
-    has_loops = any(isinstance(statement, Loop) for statement in program.body)
-    if options.fuse and has_loops:
+    is_fused = options.fuse and any(isinstance(statement, Loop) for statement in program.body)
+    if is_fused:
         program = reuse_vectors(add_bands(find_products(tidy(decide_bounds(overlap(program))))))
     program = place_updates(program, updates)
-    return place_results(program) if options.fuse and has_loops else program
+    return place_results(program) if is_fused else program
 
 
 def build(

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from symgraph.compile import loops
+from symgraph.compile.lifetimes import shared_memory
 from symgraph.compile.loops import (
     Buffer,
     Let,
@@ -18,7 +19,6 @@ from symgraph.compile.loops import (
     Operand,
     Program,
     Statement,
-    View,
     fixed_names,
     mentioned,
     walk,
@@ -28,8 +28,8 @@ from symgraph.compile.loops import (
 
 def tidy(program: Program) -> Program:
     """Return the program without repetitions and without scalars that are not used."""
-    views = {buffer for s in walk(program.body) if isinstance(s, View) for buffer in (s.result, s.source)}
-    merger = _Merger(fixed_names(program), views)
+    memory = shared_memory(program)
+    merger = _Merger(fixed_names(program), {*memory, *memory.values()})
     merged = replace(program, body=tuple(merger.body(program.body, {})))
     return replace(merged, body=_used(merged))
 

@@ -16,6 +16,7 @@ from symgraph.compile.kernels.instructions import any_lane, constant
 from symgraph.compile.loops import Band
 from symgraph.compile.machine import memory, vectors
 from symgraph.compile.machine.language import SHORT, as_value, function, invoke
+from symgraph.compile.machine.totals import add_product, running_sums
 from symgraph.compile.machine.vectors import BIT, long, splat
 
 _BLOCKS = (8, 4, 2, 1)
@@ -84,7 +85,7 @@ def _call(builder: Any, width: int, write: Callable[..., None], result: Any, arg
 def _write_finite(builder: Any, width: int, count: Any, x: Any) -> None:
     """Write whether all numbers of all lanes are finite: then each less itself is zero."""
     kind = ir.VectorType(x.type.pointee, width)
-    (total,) = _sums(builder, kind, 1)
+    (total,) = running_sums(builder, kind, 1)
     with memory.loop(builder, long(0), count) as j:
         vector = _load(builder, x, builder.mul(j, long(width)), kind)
         builder.store(builder.fadd(builder.load(total), builder.fsub(vector, vector)), total)
@@ -98,7 +99,7 @@ def _write_multiply(
 ) -> None:  # fmt: skip
     kind = ir.VectorType(x.type.pointee, width)
     for first, size in _blocks(builder, long(0), rows, kind):
-        sums = _sums(builder, kind, size)
+        sums = running_sums(builder, kind, size)
         rows_of_a = [builder.gep(a, [builder.mul(builder.add(first, long(r)), row_step)]) for r in range(size)]
         start = memory.greatest(builder, builder.add(first, low), long(0))
         stop = memory.least(builder, builder.add(builder.add(first, long(size)), high), inner)
@@ -106,7 +107,7 @@ def _write_multiply(
             column = builder.mul(j, column_step)
             vector = _load(builder, x, builder.mul(j, long(width)), kind)
             for row, total in zip(rows_of_a, sums, strict=True):
-                _add_product(builder, total, builder.load(builder.gep(row, [column])), vector)
+                add_product(builder, total, builder.load(builder.gep(row, [column])), vector)
         for r, total in enumerate(sums):
             place = builder.gep(y, [builder.mul(builder.add(first, long(r)), long(width))])
             with builder.if_then(more):
@@ -140,11 +141,11 @@ def _write_outer(
                 for place in places:  # asked for now, it is there when the sums are
                     for column in range(0, kind.count, side):
                         vectors.prefetch(builder, builder.gep(place, [long(column)]))
-                sums = _sums(builder, kind, size)
+                sums = running_sums(builder, kind, size)
                 with memory.loop(builder, long(0), count) as lane:
                     vector = _load(builder, turned, builder.mul(lane, long(two.count)), kind)
                     for row, total in zip(rows_of_u, sums, strict=True):
-                        _add_product(builder, total, builder.load(builder.gep(row, [lane])), vector)
+                        add_product(builder, total, builder.load(builder.gep(row, [lane])), vector)
                 for place, total in zip(places, sums, strict=True):
                     old = vectors.load_vector(builder, place, kind.count, mask)
                     vectors.store_vector(builder, builder.fadd(old, builder.load(total)), place, mask)
@@ -178,19 +179,6 @@ def _blocks(builder: Any, start: Any, stop: Any, kind: Any) -> Iterator[tuple[An
     taken = -(-kind.count * vectors.bits_of(kind.element) // vectors.register_bits())
     sizes = [size for size in _BLOCKS if size == 1 or (size + 1) * taken < vectors.register_count()]
     return memory.blocks(builder, start, stop, sizes)
-
-
-def _sums(builder: Any, kind: Any, count: int) -> list[Any]:
-    """Return as many vectors that change, 0 now."""
-    sums = [memory.variable(builder, kind) for _ in range(count)]
-    for total in sums:
-        builder.store(constant(kind, 0), total)
-    return sums
-
-
-def _add_product(builder: Any, total: Any, number: Any, vector: Any) -> None:
-    product = builder.fmul(splat(builder, number, vector.type.count), vector, flags=("contract",))
-    builder.store(builder.fadd(builder.load(total), product, flags=("contract",)), total)
 
 
 def _load(builder: Any, pointer: Any, offset: Any, kind: Any) -> Any:

@@ -18,7 +18,7 @@ from llvmlite import ir
 from symgraph.compile.kernels.instructions import constant, joined
 from symgraph.compile.machine import memory, vectors
 from symgraph.compile.machine.language import SHORT, Array, Number, function, invoke
-from symgraph.compile.machine.totals import FLUSH, Total
+from symgraph.compile.machine.totals import FLUSH, Total, add_product, running_sums
 from symgraph.compile.machine.vectors import CACHE_LINE, LONG, DType, bits_of, long, splat
 
 _TOGETHER = (8, 1)
@@ -72,17 +72,14 @@ def _write_multiply(builder: Any, rows: Number, columns: Number, a: Array, x: Ar
         starts = [a + (number + r) * columns for r in range(count)]
         total = Total(builder, None, np.dtype(np.float64), "sum", count)
         with memory.loop(builder, long(0), columns.value, strip) as begin:
-            sums = [memory.variable(builder, kind) for _ in starts]
-            for each in sums:
-                builder.store(constant(kind, 0), each)
+            sums = running_sums(builder, kind, count)
             end = (Number(builder, begin) + strip).at_most(columns)
             for j, mask in _in_vectors(builder, begin, end.value, side):
                 if count > 1:
                     _ask(ahead + (number * columns + j * count) // 2, count * side // 2)
                 vector = _wide(builder, x + j, side, mask)
                 for start, each in zip(starts, sums, strict=True):
-                    product = builder.fmul(_wide(builder, start + j, side, mask), vector, flags=("contract",))
-                    builder.store(builder.fadd(builder.load(each), product, flags=("contract",)), each)
+                    add_product(builder, each, _wide(builder, start + j, side, mask), vector)
             builder.store(_over_lanes(builder, [builder.load(each) for each in sums]), total.recent)
             with builder.if_then(end < columns, likely=False):
                 total.flush(builder)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from symgraph.compile import loops
-from symgraph.compile.kernels.instructions import llvm_type
+from symgraph.compile.kernels.instructions import constant, llvm_type
 from symgraph.compile.loops import Accumulate, Name, Statement
 from symgraph.compile.machine import memory, vectors
 from symgraph.compile.machine.vectors import DType, literal, splat
@@ -33,6 +33,20 @@ def outer_totals(body: Sequence[Statement]) -> dict[str, tuple[DType, str]]:
 def identity(how: str, dtype: DType) -> Any:
     """Return the number that an accumulation begins with, as a constant."""
     return literal(dtype, loops.identity(how, dtype))
+
+
+def running_sums(builder: Any, kind: Any, count: int) -> list[Any]:
+    """Return as many vectors that change, 0 now."""
+    sums = [memory.variable(builder, kind) for _ in range(count)]
+    for total in sums:
+        builder.store(constant(kind, 0), total)
+    return sums
+
+
+def add_product(builder: Any, total: Any, factor: Any, vector: Any) -> None:
+    """Write ``total += factor * vector``, where the factor is a vector or the same number for all lanes."""
+    product = builder.fmul(splat(builder, factor, vector.type.count), vector, flags=("contract",))
+    builder.store(builder.fadd(builder.load(total), product, flags=("contract",)), total)
 
 
 class Total:
