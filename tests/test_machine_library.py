@@ -174,10 +174,11 @@ def test_products_of_panels_touch_nothing_else(dtype, accumulate):
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_large_products_are_the_same_for_any_number_of_threads(dtype, transposed, accumulate, monkeypatch):
     """Sizes are a little less and more than tiles, rounds of summands, and what is packed at a time have."""
-    monkeypatch.setattr(tiles, "_PACKED", 2**19)
+    monkeypatch.setattr(tiles, "_DEPTH", 2**8)
+    monkeypatch.setattr(tiles, "_PACKED", 2**16)
     runs = [panel_product(transposed, accumulate, threads) for threads in (1, 2, 5)]
     x, y, z = (normal(1_130, 1_130, dtype=dtype) for _ in range(3))
-    for m, n, k in [(64, 64, 32), (65, 71, 33), (127, 95, 127), (300, 1_100, 70), (257, 64, 600), (1_100, 97, 129)]:
+    for m, n, k in [(64, 64, 32), (65, 71, 33), (127, 95, 129), (300, 1_100, 70), (257, 80, 600), (1_100, 97, 513)]:
         a, b = x[:k, :m].T if transposed[0] else x[:m, :k], y[:n, :k].T if transposed[1] else y[:k, :n]
         expected = z.copy()
         expected[:m, :n] = a.astype("float64") @ b + (z[:m, :n] if accumulate else 0)

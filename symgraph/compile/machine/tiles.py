@@ -4,6 +4,9 @@ A tile has some rows and a few vectors of columns. For each step along the sums 
 meets all of the vectors. So that both come from consecutive memory they are packed: as many rows of the right operand
 as the sums of one round have, and of the left operand one tile's rows after the other.
 
+What a step has to do besides multiplying counts where another thread shares the core: each then gets half of the
+instructions that the core begins in a cycle, but all of its multiplications. So a tile is as wide as registers allow.
+
 An element of the result is the same sum in the same order whatever tile it is in: neither the number of threads nor
 the way the result is divided among them changes a bit. Each thread packs what it needs itself, since what another has
 packed would have to come from the other's cache.
@@ -11,7 +14,7 @@ packed would have to come from the other's cache.
 
 from __future__ import annotations
 
-import itertools
+from collections.abc import Sequence
 from typing import Any
 
 from llvmlite import binding, ir
@@ -24,8 +27,10 @@ from symgraph.compile.machine.threads import POINTER, count_of
 from symgraph.compile.machine.vectors import BIT, LONG, DType, intrinsic, load_vector, long, store_vector
 
 _VOID = ir.VoidType()
-_ROWS, _VECTORS = 8, 2  # of a tile: with what they are multiplied with, they fit in the 32 registers of AVX-512
-_DEPTH = 128  # at most so many summands at a time: a tile's rows stay in the nearest cache, though others share it
+_ROWS, _VECTORS = 8, 3  # of a tile: with what they are multiplied with, they fit in the 32 registers of AVX-512
+_DEPTH = (
+    1536  # at most so many bytes of a row at a time: a tile's rows stay in the nearest cache, though others share it
+)
 _PACKED = 2**20  # at most so many bytes of the right operand at a time, so that they stay in the second cache
 _LEAST_SIDE, _LEAST_DEPTH = 64, 32
 _AHEAD = 8  # steps
@@ -59,8 +64,9 @@ def multiply(builder: Any, dtype: DType, *arguments: Any) -> Any:
     ) -> None:  # fmt: skip
         pieces = Number(builder, count_of(builder, threads)).at_most(m.at_least(n) // _LEAST_SIDE)
         pieces = only_if_much(builder, pieces, [m, n, k], dtype)
-        depth = _padded(_quotient(k, _quotient(k, _DEPTH)), _ROWS)
-        width = _padded(n, _columns(dtype)).at_most(_PACKED // dtype.itemsize // _DEPTH)
+        unit, most = _columns(dtype), _DEPTH // dtype.itemsize
+        depth = _padded(_quotient(k, _quotient(k, most)), _ROWS)
+        width = _padded(n, unit).at_most(_PACKED // (_DEPTH * unit) * unit)
         with (
             workspace(builder, dtype, width * depth * pieces + _LINE) as (room, enough),
             builder.if_then(enough),
@@ -85,11 +91,13 @@ def _multiply_some(module: Any, dtype: DType) -> Any:
         depth: Number, width: Number, room: Array, pieces: Number, number: Number,
     ) -> None:  # fmt: skip
         unit = _columns(dtype)
-        panel, corner = (_on_stack(builder, dtype, size) for size in (_ROWS * (_DEPTH + _ROWS), _ROWS * unit))
+        panel, corner = (
+            _on_stack(builder, dtype, size) for size in (_ROWS * (_DEPTH // dtype.itemsize + _ROWS), _ROWS * unit)
+        )
         packed = room + number * width * depth
         by_rows = m >= n
         top, bottom = _part(builder, m, _ROWS, by_rows, pieces, number)
-        left, right = _part(builder, n, unit, builder.not_(by_rows), pieces, number)
+        left, right = _part(builder, n, _width(dtype), builder.not_(by_rows), pieces, number)
         with counted(builder, right, start=left, step=width) as first, counted(builder, k, step=depth) as p:
             columns, summands = (right - first.index).at_most(width), (k - p.index).at_most(depth)
             more = builder.or_(accumulate, p.index > 0)
@@ -102,9 +110,10 @@ def _multiply_some(module: Any, dtype: DType) -> Any:
                 with counted(builder, columns, step=unit) as j:
                     count = (columns - j.index).at_most(unit)
                     target = c + i.index * ldc + first.index + j.index
-                    operands = [summands, panel, packed + j.index * summands]
-                    whole = builder.and_(rows.equals(_ROWS), count.equals(unit))
-                    with builder.if_else(whole) as (direct, indirect):
+                    wide = _quotient(count, _width(dtype))
+                    operands = [wide, summands, panel, packed + j.index * summands]
+                    full = builder.and_(rows.equals(_ROWS), count.equals(wide * _width(dtype)))
+                    with builder.if_else(full) as (direct, indirect):
                         with direct:
                             invoke(builder, _tile(module, dtype), *operands, target, ldc, more)
                         with indirect:
@@ -172,36 +181,69 @@ def _on_stack(builder: Any, dtype: DType, count: int) -> Array:
 
 
 def _tile(module: Any, dtype: DType) -> Any:
-    """Return the function of one tile: ``(summands, rows, columns, target, distance of its rows, whether to add)``."""
+    """Return the function of a tile.
+
+    Its arguments are how many vectors it is wide, how many summands there are, the rows, the columns, the target, how
+    many elements apart the target's rows are, and whether to add to it.
+    """
+
+    def write(
+        builder: Any, count: Number, k: Number, a: Array, b: Array, c: Array, ldc: Number, accumulate: Any
+    ) -> None:
+        for width in range(1, _VECTORS):
+            with builder.if_then(count.equals(width)):
+                _write_tile(builder, width, k, a, b, c, ldc, accumulate)
+        _write_tile(builder, _VECTORS, k, a, b, c, ldc, accumulate)
+
+    kinds = [LONG, LONG, dtype, dtype, dtype, LONG, BIT]
+    return function(module, f"symgraph.tile.{dtype.name}", _VOID, kinds, write, attributes=SHORT)
+
+
+def _write_tile(
+    builder: Any, count: int, k: Number, a: Array, b: Array, c: Array, ldc: Number, accumulate: Any
+) -> None:
+    """Write a tile that is so many vectors wide, and return."""
+    dtype = c.dtype
     width = _width(dtype)
     kind = ir.VectorType(llvm_type(dtype), width)
+    fma = intrinsic(builder.module, f"llvm.fma.{suffix(kind)}", kind, [kind] * 3)
+    targets = [c + ldc * i + j * width for i in range(_ROWS) for j in range(count)]
 
-    def write(builder: Any, k: Number, a: Array, b: Array, c: Array, ldc: Number, accumulate: Any) -> None:
-        fma = intrinsic(module, f"llvm.fma.{suffix(kind)}", kind, [kind] * 3)
-        targets = [c + ldc * i + j * width for i in range(_ROWS) for j in range(_VECTORS)]
-        for target in targets:
-            vectors.prefetch(builder, target.pointer)
-        nothing = [vectors.splat(builder, zero(dtype), width)] * (_ROWS * _VECTORS)
-        with counted(builder, k, carried=nothing) as step:
-            right = b + step.index * (_VECTORS * width)
-            left = a + step.index * _ROWS
-            for j in range(_VECTORS):  # what comes from the second cache must be asked for in time
-                vectors.prefetch(builder, (right + (_AHEAD * _VECTORS + j) * width).pointer)
-            columns = [load_vector(builder, (right + j * width).pointer, width, None) for j in range(_VECTORS)]
-            factors = [vectors.splat(builder, left[i], width) for i in range(_ROWS)]
-            pairs = itertools.product(factors, columns)
-            step.carry(*[builder.call(fma, [*pair, sum_]) for pair, sum_ in zip(pairs, step.values, strict=True)])
-        with builder.if_then(accumulate):
-            for target, value in zip(targets, step.values, strict=True):
-                old = load_vector(builder, target.pointer, width, None)
-                store_vector(builder, builder.fadd(old, value), target.pointer, None)
-            builder.ret_void()
-        for target, value in zip(targets, step.values, strict=True):
-            store_vector(builder, value, target.pointer, None)
+    def add(step: Number, sums: Sequence[Any]) -> list[Any]:
+        """Add the products of one step to the tile's sums."""
+        right, left = b + step * (_VECTORS * width), a + step * _ROWS
+        for j in range(count):  # what comes from the second cache must be asked for in time
+            vectors.prefetch(builder, (right + (_AHEAD * _VECTORS + j) * width).pointer)
+        columns = [load_vector(builder, (right + j * width).pointer, width, None) for j in range(count)]
+        factors = (vectors.splat(builder, left[i], width) for i in range(_ROWS))
+        pairs = ((factor, column) for factor in factors for column in columns)
+        return [builder.call(fma, [*pair, sum_]) for pair, sum_ in zip(pairs, sums, strict=True)]
+
+    sums: Sequence[Any] = [vectors.splat(builder, zero(dtype), width)] * len(targets)
+    rows = (k // count).at_most(_ROWS)
+    with counted(builder, rows, carried=sums) as row:
+        sums = row.values
+        for j in range(count):  # a line of the target at a time, or what comes from the second cache waits for many
+            vectors.prefetch(builder, (c + ldc * row.index + j * width).pointer)
+            sums = add(row.index * count + j, sums)
+        row.carry(*sums)
+    sums, done = row.values, rows * count
+    for together in (2, 1):
+        stop = done + (k - done) // together * together
+        with counted(builder, stop, start=done, step=together, carried=sums) as step:
+            sums = step.values
+            for i in range(together):
+                sums = add(step.index + i, sums)
+            step.carry(*sums)
+        sums, done = step.values, stop
+    with builder.if_then(accumulate):
+        for target, value in zip(targets, sums, strict=True):
+            old = load_vector(builder, target.pointer, width, None)
+            store_vector(builder, builder.fadd(old, value), target.pointer, None)
         builder.ret_void()
-
-    kinds = [LONG, dtype, dtype, dtype, LONG, BIT]
-    return function(module, f"symgraph.tile.{dtype.name}", _VOID, kinds, write, attributes=SHORT)
+    for target, value in zip(targets, sums, strict=True):
+        store_vector(builder, value, target.pointer, None)
+    builder.ret_void()
 
 
 def _pack(module: Any, dtype: DType, unit: int) -> Any:
@@ -214,12 +256,20 @@ def _pack(module: Any, dtype: DType, unit: int) -> Any:
         builder: Any, source: Array, across: Number, along: Number, count: Number, k: Number, target: Array
     ) -> None:
         width = min(unit, _width(dtype))
+
+        def put(p: Number, j: Number, is_whole: bool) -> None:
+            for x in range(0, unit, width):
+                mask = None if is_whole else _mask(builder, count - j - x, width)
+                value = load_vector(builder, (source + p * along + j + x).pointer, width, mask)
+                store_vector(builder, value, (target + j * k + p * unit + x).pointer, None)
+
         with builder.if_then(across.equals(1)):
-            with counted(builder, k) as p, counted(builder, count, step=unit) as j:
-                for start in range(0, unit, width):
-                    place = source + p.index * along + j.index + start
-                    value = load_vector(builder, place.pointer, width, _mask(builder, count - j.index - start, width))
-                    store_vector(builder, value, (target + j.index * k + p.index * unit + start).pointer, None)
+            whole = count // unit * unit
+            with counted(builder, k) as p:
+                with counted(builder, whole, step=unit) as j:
+                    put(p.index, j.index, True)
+                with builder.if_then(whole < count):
+                    put(p.index, whole, False)
             builder.ret_void()
         with (
             counted(builder, count, step=unit) as j,
