@@ -28,9 +28,7 @@ from symgraph.compile.machine.vectors import BIT, LONG, DType, intrinsic, load_v
 
 _VOID = ir.VoidType()
 _ROWS, _VECTORS = 8, 3  # of a tile: with what they are multiplied with, they fit in the 32 registers of AVX-512
-_DEPTH = (
-    1536  # at most so many bytes of a row at a time: a tile's rows stay in the nearest cache, though others share it
-)
+_DEPTH = 1536  # at most so many bytes of a row at a time, so that a tile's rows stay in the nearest cache
 _PACKED = 2**20  # at most so many bytes of the right operand at a time, so that they stay in the second cache
 _LEAST_SIDE, _LEAST_DEPTH = 64, 32
 _AHEAD = 8  # steps
