@@ -70,22 +70,24 @@ def _level(
             assert isinstance(statement.axis, Axis)
             only = _only_uses(statement.body, ended[place])
             found[place] = replace(statement, body=_level(statement.body, own, only, (*around, statement.axis)))
-    known = dict(zip(map(id, found), ended, strict=True))
+    last = list(ended)
     left = own
     for vector in [s.buffer for s in reversed(body) if isinstance(s, Allocate) and len(s.buffer.shape) == 1]:
         begin, end = Allocate(vector), Free(vector)
-        life = found[found.index(begin) : found.index(end)]
-        uses = [s for s in life if vector in buffers_of(s)]
-        if not uses or not all(isinstance(s, _MOVABLE) for s in walk(uses)):
+        life = range(found.index(begin), found.index(end))
+        uses = [k for k in life if vector in buffers_of(found[k])]
+        if not uses or not all(isinstance(s, _MOVABLE) for s in walk([found[k] for k in uses])):
             continue
-        home = _replaced(uses[0], vector, known.get(id(uses[0]), frozenset()) & left, around)
-        home = home or _replacing(uses[-1], vector, left - _touched(s for s in life if s is not uses[-1]), around)
+        home = _replaced(found[uses[0]], vector, last[uses[0]] & left, around)
+        others = _touched(found[k] for k in life if k != uses[-1])
+        home = home or _replacing(found[uses[-1]], vector, left - others, around)
         if home is not None:
             left = left - {vector, home.buffer}
             longer = Free(home.buffer)  # where the home's own use ends before the vector's
-            dropped = (begin, longer) if longer in life else (begin, end)
-            kept = [longer if s == end else s for s in found if s not in dropped]
-            found = [substituted(s, {vector: home}) for s in kept]
+            dropped = (begin, longer) if longer in found[life.start : life.stop] else (begin, end)
+            kept = [k for k, s in enumerate(found) if s not in dropped]
+            found = [substituted(longer if found[k] == end else found[k], {vector: home}) for k in kept]
+            last = [last[k] for k in kept]
     return tuple(found)
 
 
