@@ -92,7 +92,7 @@ class Context:
         self._saved: list[tuple[Tensor | None, int, int | None]] | None = []
         self._given: tuple[Any, ...] = ()
         self._node: FunctionNode | None = None
-        self._constants: set[int] = set()
+        self._constants: list[Tensor] = []
         self._dirty: list[Tensor] = []
 
     def save_for_backward(self, *tensors: Tensor | None) -> None:
@@ -101,7 +101,7 @@ class Context:
 
     def mark_non_differentiable(self, *tensors: Tensor) -> None:
         """Say that results are constants."""
-        self._constants = {id(tensor) for tensor in tensors}
+        self._constants = list(tensors)
 
     def mark_dirty(self, *tensors: Tensor) -> None:
         """Say that arguments were changed in place."""
@@ -225,7 +225,8 @@ def _own(result: Any, args: Sequence[Any], context: Context) -> Any:
 def _attach(node: FunctionNode, context: Context, results: Sequence[Any]) -> None:
     for position, result in enumerate(results):
         node.kinds.append(result.type if isinstance(result, Tensor) else None)
-        if isinstance(result, Tensor) and id(result) not in context._constants and result.dtype.kind == "f":
+        is_constant = any(result is constant for constant in context._constants)
+        if isinstance(result, Tensor) and not is_constant and result.dtype.kind == "f":
             result._edge = (node, position)
             result._requires = True
             if any(result is dirty for dirty in context._dirty):

@@ -51,7 +51,7 @@ class BackwardNode:
     __slots__ = ("__weakref__", "hooks", "number", "parents", "retained")
     number: int
     parents: tuple[Edge | None, ...]
-    hooks: dict[int, dict[int, Hook]] | None
+    hooks: dict[int, dict[object, Hook]] | None
     retained: dict[int, Any] | None
 
     @property

@@ -65,7 +65,7 @@ class Tensor(Convertible):
     _stamp: int | None = None
     _grad: Tensor | None = None
     _accumulator: weakref.ref[AccumulateGrad] | None = None
-    _hooks: dict[int, dict[int, Hook]] | None = None
+    _hooks: dict[int, dict[object, Hook]] | None = None
     _constant_number: float | int | bool | None = None
     __array_priority__ = 2000.0
 
@@ -479,9 +479,9 @@ class _Unavailable(Tensor):
 class RemovableHandle:
     """Removes a hook again."""
 
-    def __init__(self, hooks: dict[int, Hook], hook: Hook) -> None:
+    def __init__(self, hooks: dict[object, Hook], hook: Hook) -> None:
         self._hooks = hooks
-        self._key = id(self)
+        self._key = object()  # the handle may be let go of, and its identity be another's
         hooks[self._key] = hook
 
     def remove(self) -> None:

@@ -207,6 +207,15 @@ def test_hooks() -> None:
         eager.ones(1).register_hook(print)
 
 
+def test_hooks_stay_when_nobody_keeps_their_handles() -> None:
+    x = leaf(3.0)
+    y = x * 2
+    for tensor, factor in ((y, 2), (y, 5), (x, 3), (x, 7)):
+        tensor.register_hook(lambda g, factor=factor: g * factor)
+    y.backward()
+    assert x.grad.item() == 2 * 2 * 5 * 3 * 7
+
+
 def test_retained_gradients() -> None:
     x = leaf(2.0)
     y = x * 3
