@@ -32,7 +32,7 @@ TASK = ir.FunctionType(ir.VoidType(), [POINTER, LONG])
 
 MOST_CHUNKS = 64
 _HAVE_THREADS = sys.platform != "win32"  # POSIX threads, that is
-_A_WHILE, _LONGER = 1000, 20_000  # pauses, of which each takes up to 60 ns
+_A_WHILE, _LONGER = 10_000, 20_000  # pauses, of which each takes up to 60 ns
 _WORDS = 16  # 1024 processors, as many as C libraries count
 _MASK, _MASK_SIZE = ir.ArrayType(LONG, _WORDS), long(8 * _WORDS)
 _MAIN = ir.FunctionType(POINTER, [POINTER])

@@ -188,9 +188,9 @@ def _tile(module: Any, dtype: DType) -> Any:
     def write(
         builder: Any, count: Number, k: Number, a: Array, b: Array, c: Array, ldc: Number, accumulate: Any
     ) -> None:
-        for width in range(1, _VECTORS):
-            with builder.if_then(count.equals(width)):
-                _write_tile(builder, width, k, a, b, c, ldc, accumulate)
+        for narrow in range(1, _VECTORS):
+            with builder.if_then(count.equals(narrow)):
+                _write_tile(builder, narrow, k, a, b, c, ldc, accumulate)
         _write_tile(builder, _VECTORS, k, a, b, c, ldc, accumulate)
 
     kinds = [LONG, LONG, dtype, dtype, dtype, LONG, BIT]
