@@ -120,5 +120,9 @@ def _is_library(filename: str) -> bool:
 
 def at_user_line(message: str) -> str:
     """Return the message with the user's file and line added, where one is known."""
-    location = user_location()
+    return declared_at(message, user_location())
+
+
+def declared_at(message: str, location: Location | None) -> str:
+    """Return the message with a line of the user's program added, where one is known."""
     return message if location is None else f"{message}\n  declared at {location}"

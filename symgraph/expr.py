@@ -20,7 +20,7 @@ from weakref import ref
 
 import numpy as np
 
-from symgraph.arraytype import ArrayType, as_dtype
+from symgraph.arraytype import ArrayType, as_dtype, format_shape
 from symgraph.dims import Dim
 from symgraph.errors import DTypeError, GraphError, Location, at_user_line, user_location
 from symgraph.op import Kind, Op
@@ -146,6 +146,12 @@ class _Origin(threading.local):
 
 
 _origin = _Origin()
+
+
+def described(node: Expr) -> str:
+    """Return an operation with its arguments' shapes, as errors name it."""
+    shapes = " and ".join(format_shape(arg.shape) for arg in node.args)
+    return f"{node.op.name} of {'shapes' if len(node.args) > 1 else 'shape'} {shapes}"
 
 
 @contextmanager

@@ -9,12 +9,14 @@ import numpy as np
 
 from symgraph import dims
 from symgraph.dims import Dim
-from symgraph.errors import ArgumentError, SizeError, at_user_line
-from symgraph.expr import CONSTANT, SIZE, Expr, topological
+from symgraph.errors import ArgumentError, SizeError, at_user_line, declared_at
+from symgraph.expr import CONSTANT, SIZE, Expr, described, topological
 from symgraph.graph import Graph
 from symgraph.op import Kind
 
 Array = np.ndarray[Any, Any]
+
+_PLAIN_ERRORS = (IndexError, ValueError, np.linalg.LinAlgError)
 
 
 def known_attributes(attrs: Any, sizes: Mapping[str, int]) -> Any:
@@ -37,8 +39,7 @@ def check_requirements(nodes: Iterable[Expr], sizes: Mapping[str, int]) -> None:
             for needed in node.op.requires(*[arg.type for arg in node.args], *node.attrs):
                 if dims.names(needed.size) <= sizes.keys() and not _holds(needed.size, needed.relation, sizes):
                     known = ", ".join(f"{name} = {sizes[name]}" for name in sorted(dims.names(needed.size)))
-                    where = f"\n  declared at {node.location}" if node.location else ""
-                    raise SizeError(f"{needed.message} ({known}){where}")
+                    raise SizeError(declared_at(f"{needed.message} ({known})", node.location))
 
 
 def _holds(size: dims.Size, relation: str, sizes: Mapping[str, int]) -> bool:
@@ -86,12 +87,18 @@ def _evaluate(node: Expr, computed: Mapping[Expr, Any], sizes: Mapping[str, int]
     if node.op is SIZE:
         return node.dtype.type(dims.evaluate(node.attrs[0], sizes))
     if node.op.kind is Kind.LEAF and node.op.name != "arange":
-        raise ArgumentError(f"{node!r} needs a value\n  declared at {node.location}")
+        raise ArgumentError(declared_at(f"{node!r} needs a value", node.location))
     attrs = known_attributes(node.attrs, sizes)
-    result = np.asarray(node.op.evaluate(*[np.asarray(computed[arg]) for arg in node.args], *attrs))
+    try:
+        result = np.asarray(node.op.evaluate(*[np.asarray(computed[arg]) for arg in node.args], *attrs))
+    except (IndexError, ValueError) as error:
+        if type(error) not in _PLAIN_ERRORS:
+            raise
+        raise type(error)(declared_at(f"{described(node)}: {error}", node.location)) from error
     expected = tuple(dims.evaluate(size, sizes) for size in node.shape)
     if result.shape != expected:
-        raise SizeError(f"{node.op.name}: expected shape {expected}, got {result.shape}\n  declared at {node.location}")
+        message = f"{node.op.name}: expected shape {expected}, got {result.shape}"
+        raise SizeError(declared_at(message, node.location))
     return result.astype(node.dtype, copy=False)[()]
 
 

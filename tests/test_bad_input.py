@@ -396,3 +396,60 @@ def test_integers_overflow_as_in_numpy(backend, graph, dtype):
     for left, right in zip(got, expected, strict=True):
         assert left.dtype == right.dtype
         np.testing.assert_array_equal(left, right)
+
+
+# In the middle of a call
+
+FAILURES = {
+    "an index": (
+        lambda x, k, a, b: sg.take(x, k),
+        IndexError,
+        "gather of shapes (n,) and (m,): index 7 is out of bounds",
+    ),
+    "an index in a loop": (
+        lambda x, k, a, b: sg.sum(sg.exp(x[k]) + b[:, 0]),
+        IndexError,
+        "(n,) and (m,): index 7 is out",
+    ),
+    "a place": (lambda x, k, a, b: x.at[k].add(b[:, 0]), IndexError, "index 7 is out of bounds"),
+    "a factor": (
+        lambda x, k, a, b: sg.cholesky(a),
+        np.linalg.LinAlgError,
+        "cholesky of shape (m, m): Matrix is not pos",
+    ),
+    "a system": (
+        lambda x, k, a, b: sg.solve(0 * a, b),
+        np.linalg.LinAlgError,
+        "solve of shapes (m, m) and (m, 2): Sing",
+    ),
+    "a power": (lambda x, k, a, b: k ** -(k * k), ValueError, "power of shapes (m,) and (m,): Integers to negative"),
+}
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_what_fails_in_a_call_is_named_with_its_shapes_and_line(name, backend, graph):
+    x, k = sg.placeholder("x", ("n",)), sg.placeholder("k", ("m",), "int64")
+    a, b = sg.placeholder("a", ("m", "m")), sg.placeholder("b", ("m", 2))
+    declare, error, message = FAILURES[name]
+    taken = np.ones(5), np.array([0, 7, 1]), -np.eye(3), np.ones((3, 2))
+    good = sg.sum(x[k - k]) + sg.sum(sg.cholesky(a @ a)) + sg.sum(k ** (k * k))
+    f = sg.function([x, k, a, b], [good, declare(x, k, a, b)], backend=backend)
+    with pytest.raises(error, match=re.escape(message)) as caught:
+        f(*taken)
+    assert type(caught.value) is error
+    assert str(caught.value).endswith(f"test_bad_input.py:{declare.__code__.co_firstlineno}")
+
+
+def test_the_same_machine_code_names_the_line_of_its_own_graph():
+    def first(x):
+        return sg.cholesky(x)
+
+    def second(x):
+        return sg.cholesky(x)
+
+    for declare in (first, second, first):
+        with sg.Graph():
+            x = sg.placeholder("x", ("n", "n"))
+        with pytest.raises(np.linalg.LinAlgError) as caught:
+            sg.function([x], declare(x))(-np.eye(2))
+        assert str(caught.value).endswith(f":{declare.__code__.co_firstlineno + 1}")

@@ -10,6 +10,7 @@ import os
 import threading
 from collections.abc import Callable
 from functools import cache as remember
+from functools import partial
 from typing import Any
 
 from llvmlite import binding, ir
@@ -20,9 +21,8 @@ from symgraph.compile.loops import Program
 from symgraph.compile.machine import blas
 from symgraph.compile.machine.program import raise_error, write_program
 
-_loaded: dict[str, Callable[..., Any]] = {}
+_loaded: dict[str, _Method] = {}
 _loading = threading.RLock()
-_kept: list[Any] = []  # what functions point at
 
 
 def load(
@@ -33,10 +33,10 @@ def load(
     It trusts that arguments are of the program's dtypes, arrays contiguous, and numbers those of Python or NumPy.
 
     Args:
-        program: The program.
+        program: The program, whose origins its errors name.
         text: All that distinguishes it from others.
-        cache: Whether to look on disk and keep the result there. A program that this process has loaded is the same
-            function whatever is said here.
+        cache: Whether to look on disk and keep the result there. Code that this process has loaded is used whatever is
+            said here.
         cache_dir: The folder, if not the one that `cache.directory` gives.
         identity: What else distinguishes the program from others of the same text.
     """
@@ -53,8 +53,8 @@ def load(
                         write_code(path, code)
                     except OSError as error:
                         refuse(path.parent, error)
-            _loaded[name] = _callable(address(code, name))
-        return _loaded[name]
+            _loaded[name] = _Method(b"program", address(code, name), _FASTCALL, None)
+        return _callable(_loaded[name], partial(raise_error, program.origins))
 
 
 def assemble(module: ir.Module) -> bytes:
@@ -118,11 +118,9 @@ class _Method(ctypes.Structure):
 _FASTCALL = 0x80  # CPython's METH_FASTCALL: arguments by position, as an array
 
 
-def _callable(start: int) -> Callable[..., Any]:
-    """Return machine code at an address as Python calls it; its `self` raises its errors."""
+def _callable(method: _Method, fail: Callable[..., Any]) -> Callable[..., Any]:
+    """Return machine code as Python calls it; its `self` raises its errors."""
     make = ctypes.pythonapi.PyCFunction_NewEx
     make.restype, make.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p]
-    method = _Method(b"program", start, _FASTCALL, None)
-    _kept.append(method)
-    function: Callable[..., Any] = make(ctypes.addressof(method), raise_error, None)
+    function: Callable[..., Any] = make(ctypes.addressof(method), fail, None)
     return function

@@ -17,8 +17,8 @@ from symgraph.compile.nest import Group, Schedule
 from symgraph.compile.steps import Index, Read, Step
 from symgraph.compile.storage import plan, shape_in
 from symgraph.dims import names, sizes_in
-from symgraph.errors import CompileError
-from symgraph.expr import CONSTANT, SIZE, Expr, constant_value
+from symgraph.errors import CompileError, declared_at
+from symgraph.expr import CONSTANT, SIZE, Expr, constant_value, described
 from symgraph.op import FUNCTIONS, REGISTRY, Kind
 
 _RESERVED = {
@@ -79,6 +79,7 @@ class _Builder:
         self.buffers: dict[Step, Buffer] = {}
         self.scalars: dict[Step, str] = {}
         self.functions: list[Any] = []
+        self.sites: dict[Expr, int] = {}
         for step in schedule.steps:
             self._name(step)
 
@@ -110,7 +111,12 @@ class _Builder:
             tuple(body),
             results,
             tuple(self.functions),
+            tuple(loops.Origin(described(node), node.location) for node in self.sites),
         )
+
+    def _site(self, node: Expr) -> int:
+        """Return the number of an operation that can fail."""
+        return self.sites.setdefault(node, len(self.sites))
 
     def _result(self, output: Expr) -> Buffer | Operand:
         step = self.schedule.computes[output]
@@ -244,7 +250,8 @@ class _Builder:
         function = op.custom.get("scalar_function")
         if function is not None and function not in self.functions:
             self.functions.append(function)
-        return loops.Let(self.scalars[step], node.dtype, op.name, op.scalar, operands, node.attrs, function)
+        site = self._site(node) if op.name == "power" and node.dtype.kind in "iu" else -1
+        return loops.Let(self.scalars[step], node.dtype, op.name, op.scalar, operands, node.attrs, function, site)
 
     def _keep(self, step: Step) -> list[Statement]:
         if step not in self.buffers:
@@ -292,13 +299,14 @@ class _Builder:
 
     def _gather(self, step: Step) -> list[Statement]:
         body, selectors = self._selectors(step, 1)
+        site = self._site(step.node)
         source = step.reads[0]
         leaf = self._whole(source)
         assert isinstance(leaf, Buffer)
         indices: list[Subscript] = []
         for k, index in enumerate(source.indices):
             if index.data is not None:
-                indices.append(loops.Wrapped(selectors[index.data - 1], source.source.shape[k]))
+                indices.append(loops.Wrapped(selectors[index.data - 1], source.source.shape[k], site))
             else:
                 indices.append(self._subscript(step, index))
         load = Load(leaf, tuple(indices))
@@ -307,12 +315,13 @@ class _Builder:
 
     def _scatter(self, step: Step) -> list[Statement]:
         body, selectors = self._selectors(step, 2)
+        site = self._site(step.node)
         axes = step.node.attrs[0]
         operand = self._operand(step, step.reads[1])
         indices: list[Subscript] = []
         for k, place in enumerate(step.places):
             if k in axes:
-                indices.append(loops.Wrapped(selectors[axes.index(k)], step.node.shape[k]))
+                indices.append(loops.Wrapped(selectors[axes.index(k)], step.node.shape[k], site))
             else:
                 indices.append(Affine(None) if place is None else Affine(self._axis(step, step.axes[place])))
         how = "sum" if step.node.op.name == "scatter_add" else "set"
@@ -419,11 +428,11 @@ class _Builder:
         )
         user = node.op.custom.get("function")
         if user is not None and not node.op.custom["numba"]:
-            where = "" if node.location is None else f"\n  declared at {node.location}"
-            raise CompileError(f"{node.op.name}: Numba may not compile it (numba=False): use backend='numpy'{where}")
+            message = f"{node.op.name}: Numba may not compile it (numba=False): use backend='numpy'"
+            raise CompileError(declared_at(message, node.location))
         if user is not None and user not in self.functions:
             self.functions.append(user)
-        return [loops.Call(node.op.name, buffer, operands, node.attrs, user)]
+        return [loops.Call(node.op.name, buffer, operands, node.attrs, user, self._site(node))]
 
     def _product(self, step: Step) -> Statement:
         """Return the matrix product of a block of rows."""

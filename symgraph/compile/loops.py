@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from symgraph.dims import Size, product
+from symgraph.errors import Location
 
 DType: TypeAlias = "np.dtype[np.generic]"
 
@@ -95,6 +96,7 @@ class Wrapped:
 
     value: Name
     size: Size
+    site: int = field(default=-1, compare=False)
 
 
 Subscript: TypeAlias = "Affine | Wrapped | Name"
@@ -174,6 +176,7 @@ class Let:
     operands: tuple[Operand, ...]
     attributes: tuple[Any, ...] = ()
     function: Any = None
+    site: int = field(default=-1, compare=False)
 
 
 @dataclass(frozen=True)
@@ -221,6 +224,7 @@ class Call:
     operands: tuple[Operand | Buffer | Transposed, ...]
     attributes: tuple[Any, ...] = ()
     user: Any = None
+    site: int = field(default=-1, compare=False)
 
 
 @dataclass(frozen=True)
@@ -361,6 +365,14 @@ Statement: TypeAlias = (
 
 
 @dataclass(frozen=True)
+class Origin:
+    """What can fail at a call, as its error names it: an operation with its shapes, and the user's line."""
+
+    subject: str
+    location: Location | None
+
+
+@dataclass(frozen=True)
 class Program:
     """A loop program.
 
@@ -371,6 +383,8 @@ class Program:
         constants: The values of argument buffers that belong to the program.
         body: The statements.
         results: What is handed back, in order; an argument among them is updated in place.
+        user_functions: What the user wrote in Python, in the order in which it is called.
+        origins: What can fail; a `site` is a place among them.
     """
 
     name: str
@@ -379,7 +393,8 @@ class Program:
     constants: tuple[tuple[Buffer, np.ndarray[Any, Any]], ...]
     body: tuple[Statement, ...]
     results: tuple[Buffer | Operand, ...]
-    user_functions: tuple[Any, ...] = field(default=())
+    user_functions: tuple[Any, ...] = ()
+    origins: tuple[Origin, ...] = field(default=(), compare=False)
 
     def buffers(self) -> Iterator[Buffer]:
         """Iterate over scratch and result buffers in the order of their first use."""

@@ -23,7 +23,7 @@ from symgraph.compile.entry import Entry
 from symgraph.compile.factor import factor
 from symgraph.compile.inplace import place_results, place_updates
 from symgraph.compile.lifetimes import add_lifetimes
-from symgraph.compile.loops import Buffer, Loop
+from symgraph.compile.loops import Buffer, Call, Let, Loop, Wrapped, parts
 from symgraph.compile.loops import Program as LoopProgram
 from symgraph.compile.machine.program import given_results
 from symgraph.compile.memory import Memory, plan_memory
@@ -77,9 +77,10 @@ class Compiled:
             functions = {f"function_{i + 1}": f for i, f in enumerate(program.user_functions)}
             kernel: Callable[..., Any] = importlib.import_module("symgraph.compile.native").load(self.source, functions)
             return kernel
-        # Neither text says of which types arguments and results are.
+        # Neither text says of which types arguments and results are, nor what errors say.
         kinds = [each.dtype.str for each in (*program.arguments, *program.results)]
-        text = f"{self.source}\n{listing(program)}\n{kinds}"
+        sites = [part.site for part in parts(program.body) if isinstance(part, Let | Call | Wrapped)]
+        text = f"{self.source}\n{listing(program)}\n{kinds}\n{sites}"
         identity = program_identity("numba", options)
         return assembly.load(program, text, cache=options.cache, cache_dir=options.cache_dir, identity=identity)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from symgraph.arraytype import ArrayType
 from symgraph.dims import Size, product
-from symgraph.errors import DifferentiationError, ShapeError, at_user_line
+from symgraph.errors import DifferentiationError, ShapeError, at_user_line, declared_at
 from symgraph.expr import Expr, derived, make, topological
 from symgraph.op import Kind
 from symgraph.ops.contraction import matmul, parse_subscripts
@@ -216,7 +216,7 @@ def _refuse(node: Expr, args: Sequence[Expr], flags: Sequence[bool], size: Size)
 
 
 def _refusal(node: Expr, reason: str) -> DifferentiationError:
-    return DifferentiationError(f"{node.op.name} cannot be batched: {reason}\n  declared at {node.location}")
+    return DifferentiationError(declared_at(f"{node.op.name} cannot be batched: {reason}", node.location))
 
 
 _RULES: Mapping[Kind, Rule] = {

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from symgraph.arraytype import is_float
 from symgraph.derive.pullback import Cotangent, add_cotangents, pull_back
-from symgraph.errors import DifferentiationError
+from symgraph.errors import DifferentiationError, declared_at
 from symgraph.expr import Expr, derived, topological
 
 
@@ -42,7 +42,7 @@ def reverse(
             try:
                 contributions = pull_back(node.op, cotangent, node, node.args, node.attrs, wanted)
             except DifferentiationError as error:
-                raise DifferentiationError(f"{error}\n  declared at {node.location}") from None
+                raise DifferentiationError(declared_at(str(error), node.location)) from None
             for arg, contribution in zip(node.args, contributions, strict=True):
                 if contribution is not None:
                     cotangents[arg] = add_cotangents(cotangents.get(arg), contribution)

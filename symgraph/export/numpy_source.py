@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from symgraph.dims import Dim, Size, names
-from symgraph.errors import ExportError
+from symgraph.errors import ExportError, declared_at
 from symgraph.export.naming import ATOM, SIGN_PRECEDENCE, Names, shape_text, size_text, solved_size
 from symgraph.export.numpy_vocabulary import ELEMENTWISE, HELPERS
 from symgraph.export.printing import (
@@ -144,9 +144,8 @@ class _NumpyPrinter:
             return Piece(f"{piece.text}.astype({_dtype(node.dtype)})", ATOM, piece.weight) if widened else piece
         writer = _WRITERS.get(shown.name)
         if writer is None:
-            raise ExportError(
-                f"to_source: the operation {node.op.name} has no NumPy source\n  declared at {node.location}"
-            )
+            message = f"to_source: the operation {node.op.name} has no NumPy source"
+            raise ExportError(declared_at(message, node.location))
         typed = [self.typed(arg, piece) for arg, piece in zip(shown.args, pieces, strict=True)]
         return writer(self, shown, node, typed)
 

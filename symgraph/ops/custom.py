@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from symgraph.arraytype import ArrayType, array_type, format_shape
-from symgraph.errors import ArgumentError, DeclarationError, DTypeError, ShapeError, at_user_line
+from symgraph.errors import ArgumentError, DeclarationError, DTypeError, ShapeError, at_user_line, declared_at
 from symgraph.expr import CONSTANT, PLACEHOLDER, SIZE, VARIABLE, Expr, make_leaf, topological
 from symgraph.op import REGISTRY, Kind, Op, Requirement, Rule
 from symgraph.ops.construct import apply, as_value, broadcast_shapes, cast, elementwise_type, engine_of, promote
@@ -339,7 +339,7 @@ def _run(inputs: Sequence[Expr], order: Sequence[Expr], arrays: Sequence[Array])
         if node.op is CONSTANT:
             values[node] = node.attrs[0].array
         elif node.op is SIZE:
-            raise DeclarationError(f"{node!r} is not determined by the arguments\n  declared at {node.location}")
+            raise DeclarationError(declared_at(f"{node!r} is not determined by the arguments", node.location))
         else:
             result = node.op.evaluate(*[np.asarray(values[arg]) for arg in node.args], *node.attrs)
             values[node] = np.asarray(result, node.dtype)

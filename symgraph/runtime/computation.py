@@ -12,7 +12,16 @@ from typing import Any
 from symgraph import dims
 from symgraph.arraytype import format_shape
 from symgraph.dims import Dim
-from symgraph.errors import ArgumentError, DeclarationError, DTypeError, GraphError, ShapeError, SizeError, at_user_line
+from symgraph.errors import (
+    ArgumentError,
+    DeclarationError,
+    DTypeError,
+    GraphError,
+    ShapeError,
+    SizeError,
+    at_user_line,
+    declared_at,
+)
 from symgraph.expr import PLACEHOLDER, VARIABLE, Expr, Namespace, topological
 from symgraph.interpret import check_requirements
 from symgraph.op import Kind
@@ -283,9 +292,9 @@ def _check_sizes(name: str, order: Iterable[Expr], inputs: Sequence[Expr]) -> No
             if size not in checked and node not in given:
                 checked.add(size)
                 if unknown := dims.names(size) - known:
-                    where = f"\n  declared at {node.location}" if node.location else ""
                     shown = ", ".join(sorted(unknown))
-                    raise DeclarationError(f"{name}: the size {shown} of {node!r} is given by no input{where}")
+                    message = f"{name}: the size {shown} of {node!r} is given by no input"
+                    raise DeclarationError(declared_at(message, node.location))
 
 
 def _conditions(nodes: Sequence[Expr]) -> dict[str, frozenset[str]]:

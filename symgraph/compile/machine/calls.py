@@ -134,4 +134,4 @@ def call(operands: Operands, statement: Call) -> None:
     if status is not None:
         code = builder.sext(status, LONG)
         with builder.if_then(builder.icmp_signed("!=", code, long(0)), likely=False):
-            report(builder, scope.error, code, long(0), long(0))
+            report(builder, scope.error, code, statement.site)

@@ -151,7 +151,7 @@ def _task(writer: Writer, loop: Loop, frame: Frame, shared: _Shared) -> Any:
         builder.store(identity(how, dtype), scope.cells[name])
 
     def failed() -> None:
-        report(builder, scope.error, long(library.NO_MEMORY), long(0), long(0))
+        report(builder, scope.error, long(library.NO_MEMORY))
         builder.ret_void()
 
     scope.memories |= scratch.take(builder, allocated(loop), scope.names, failed)

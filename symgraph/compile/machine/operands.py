@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import reduce
+from functools import partial, reduce
 from typing import Any
 
 import numpy as np
@@ -50,16 +50,18 @@ class Operands:
 
     # Arithmetic
 
-    def elementwise(self, operation: str, dtype: DType, values: Sequence[Any], attributes: tuple[Any, ...] = ()) -> Any:
+    def elementwise(
+        self, operation: str, dtype: DType, values: Sequence[Any], attributes: tuple[Any, ...] = (), site: int = -1
+    ) -> Any:
         """Return the result of an elementwise operation; a vector where one of the operands is."""
         width = max(vectors.width_of(v) for v in values)
         spread = [splat(self.builder, v, width) for v in values]
-        return emit_element(self.builder, operation, dtype, spread, attributes, fail=self._fail_in_power)
+        return emit_element(self.builder, operation, dtype, spread, attributes, fail=partial(self._fail_in_power, site))
 
-    def _fail_in_power(self, builder: Any, wrong: Any) -> None:
+    def _fail_in_power(self, site: int, builder: Any, wrong: Any) -> None:
         """Note an integer to a negative power, which is no integer."""
         with builder.if_then(any_lane(builder, self._where_there(wrong)), likely=False):
-            report(builder, self.scope.error, long(NEGATIVE_POWER), long(0), long(0))
+            report(builder, self.scope.error, long(NEGATIVE_POWER), site)
 
     def _where_there(self, condition: Any) -> Any:
         """Return a condition, false in lanes that are not there."""
@@ -257,10 +259,10 @@ class Operands:
         place = builder.select(negative, builder.add(value, count), value)
         bad = self._where_there(builder.icmp_unsigned(">=", place, count))
         with builder.if_then(any_lane(builder, bad), likely=False):
-            self._note(value, bad, size)
+            self._note(value, bad, size, index.site)
         return builder.select(bad, nought, place), bad
 
-    def _note(self, value: Any, bad: Any, size: Any) -> None:
+    def _note(self, value: Any, bad: Any, size: Any, site: int) -> None:
         """Note an index out of bounds: the first one met."""
         builder = self.builder
 
@@ -270,7 +272,7 @@ class Operands:
         if vectors.width_of(value) > 1:
             nought = splat(builder, long(0), vectors.width_of(value))
             value = vectors.combined(builder, builder.select(bad, value, nought), first)
-        report(builder, self.scope.error, long(INDEX_ERROR), value, size)
+        report(builder, self.scope.error, long(INDEX_ERROR), site, value, size)
 
     def get(self, place: Memory, dtype: DType, at: Element) -> Any:
         """Return an element."""

@@ -10,17 +10,18 @@ from llvmlite import ir
 
 from symgraph.compile import loops
 from symgraph.compile.kernels.instructions import WIDEST
-from symgraph.compile.loops import Buffer, Loop, Name, Statement
+from symgraph.compile.loops import Buffer, Loop, Name, Origin, Statement
 from symgraph.compile.machine import blas, library, memory, python
 from symgraph.compile.machine.chunks import allocated, write_outermost
 from symgraph.compile.machine.frame import mentioned
 from symgraph.compile.machine.memory import Scratch
 from symgraph.compile.machine.order import begun_early
-from symgraph.compile.machine.scope import INDEX_ERROR, NEGATIVE_POWER, Scope, report
+from symgraph.compile.machine.scope import INDEX_ERROR, NEGATIVE_POWER, NOTED, Scope, report
 from symgraph.compile.machine.straight import Stretch, stretches, write_stretch
 from symgraph.compile.machine.threads import dismiss, threads_of_call
 from symgraph.compile.machine.vectors import LONG, element_type, long
 from symgraph.compile.machine.writer import Writer
+from symgraph.errors import declared_at
 
 _SIZE = np.dtype(np.int64)
 
@@ -32,14 +33,18 @@ def write_program(program: loops.Program, name: str) -> ir.Module:
     return module
 
 
-def raise_error(code: int, first: int, second: int) -> None:
-    """Raise the error that a program noted: its code, and two numbers that belong to it."""
+def raise_error(origins: Sequence[Origin], code: int, site: int, first: int, second: int) -> None:
+    """Raise the error that a program noted: its code, its place among the origins, and two numbers of its own."""
     if code == INDEX_ERROR:
-        raise IndexError(f"index {first} is out of bounds for an axis of size {second}")
-    if code == NEGATIVE_POWER:
-        raise ValueError("Integers to negative integer powers are not allowed.")
-    exception, message = library.ERRORS[code]
-    raise exception(message)
+        exception: type[Exception] = IndexError
+        message = f"index {first} is out of bounds for an axis of size {second}"
+    elif code == NEGATIVE_POWER:
+        exception, message = ValueError, "Integers to negative integer powers are not allowed."
+    else:
+        exception, message = library.ERRORS[code]
+    if site < 0:
+        raise exception(message)
+    raise exception(declared_at(f"{origins[site].subject}: {message}", origins[site].location))
 
 
 def given_results(program: loops.Program) -> list[Buffer]:
@@ -55,8 +60,8 @@ class _Entry:
         function = ir.Function(module, python.ENTRY, name)
         set.add(function.attributes, WIDEST)
         self.builder = builder = ir.IRBuilder(function.append_basic_block("entry"))
-        error = builder.gep(memory.variable(builder, ir.ArrayType(LONG, 3)), [long(0), long(0)])
-        for place in range(3):
+        error = builder.gep(memory.variable(builder, ir.ArrayType(LONG, NOTED)), [long(0), long(0)])
+        for place in range(NOTED):
             builder.store(long(0), builder.gep(error, [long(place)]))
         given = [*program.arguments, *given_results(program)]
         objects = python.arguments(builder, len(given) + len(program.sizes) + 1)
@@ -74,7 +79,7 @@ class _Entry:
         self.failed = function.append_basic_block("failed")
         with builder.goto_block(self.failed):
             python.come_back(builder, self.state)
-            python.fail(builder, *(builder.load(builder.gep(error, [long(i)])) for i in range(3)))
+            python.fail(builder, *(builder.load(builder.gep(error, [long(i)])) for i in range(NOTED)))
         self.scratch: dict[Buffer, Scratch] = {}
         self.uses_blas = False
 
@@ -146,7 +151,7 @@ class _Entry:
     def _no_memory(self) -> None:
         """Give back what there is, and end."""
         self._give_back()
-        report(self.builder, self.scope.error, long(library.NO_MEMORY), long(0), long(0))
+        report(self.builder, self.scope.error, long(library.NO_MEMORY))
         self.builder.branch(self.failed)
 
     def _check(self) -> None:

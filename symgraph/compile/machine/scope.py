@@ -13,6 +13,9 @@ from symgraph.compile.machine.vectors import long, width_of
 INDEX_ERROR, NEGATIVE_POWER = 1, 2
 """Codes of errors that loops note; those of library calls are negative."""
 
+NOTED = 4
+"""How many numbers are noted of an error."""
+
 
 @dataclass(frozen=True)
 class Lanes:
@@ -66,7 +69,7 @@ class Scope:
         cells: Scalars that change: where each is.
         memories: Buffers.
         indices: Loop indices; of a loop in lanes that of the first lane.
-        error: Where an error is noted: its code, and two numbers.
+        error: Where an error is noted: its code, its site, and two numbers.
         threads: The threads of the call; None where this is one of them.
     """
 
@@ -78,9 +81,10 @@ class Scope:
     threads: Any
 
 
-def report(builder: Any, error: Any, code: Any, first: Any, second: Any) -> None:
-    """Note an error in three numbers, unless one is noted."""
+def report(builder: Any, error: Any, code: Any, site: int = -1, first: Any = None, second: Any = None) -> None:
+    """Note an error, unless one is noted: its code, which origin it has, and what else there is to say."""
     old = builder.cmpxchg(error, long(0), code, "monotonic", "monotonic")
     with builder.if_then(builder.extract_value(old, 1)):
-        for place, value in ((1, first), (2, second)):
-            builder.store(value, builder.gep(error, [long(place)]))
+        for place, value in enumerate((long(site), first, second), start=1):
+            if value is not None:
+                builder.store(value, builder.gep(error, [long(place)]))

@@ -60,7 +60,7 @@ class Writer(Operands):
             return values[0]
         if let.operation == "astype":
             return self.cast(values[0], let.operands[0].dtype, let.dtype)
-        return self.elementwise(let.operation, let.operands[-1].dtype, values, let.attributes)
+        return self.elementwise(let.operation, let.operands[-1].dtype, values, let.attributes, let.site)
 
     def _fill(self, buffer: Buffer, how: str, source: Buffer | loops.Literal | None) -> None:
         place = self.scope.memories[buffer]
