@@ -11,12 +11,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from symgraph.compile.axes import Rank
 from symgraph.compile.lower import copy
 from symgraph.compile.steps import Index, Read, Step, is_cheap, result_axes
 from symgraph.dims import Size
-from symgraph.expr import Expr, constant_value
+from symgraph.expr import constant_value
 
 SHORT = 16
 """An axis known to be shorter does not fill vectors."""
@@ -226,16 +227,17 @@ def pack(steps: Sequence[Step], axis: int, lanes: dict[Step, int | None], arrays
 
     Scratch within a loop of lanes is contiguous along the lanes. The copies get their lanes along the axis.
     """
-    made: dict[tuple[Expr, tuple[bool, ...]], Step] = {}
+    made: dict[tuple[Any, ...], Step] = {}
     found: list[Step] = []
     for step in steps:
         if lanes.get(step) == axis:
             for k, operand in enumerate(step.reads):
                 if _is_strided(step, operand, axis, arrays):
-                    axes = [step.axes[i.axis] for i in operand.indices if i.axis is not None]
-                    key = (operand.source, tuple(a == axis for a in axes))
+                    places = [i.axis for i in operand.indices if i.axis is not None]
+                    # One may read only the beginning of what another reads.
+                    key = (operand.source, *((step.axes[place] == axis, step.sizes[place]) for place in places))
                     if key not in made:
-                        made[key] = _row(operand, axes)
+                        made[key] = _row(operand, [step.axes[place] for place in places])
                         lanes[made[key]] = axis
                         found.append(made[key])
                     step.reads[k] = Read(made[key].node, operand.indices, operand.guards, step=made[key])
