@@ -257,6 +257,13 @@ def product(sizes: Iterable[Size]) -> Size:
     return total
 
 
+def is_never_negative(size: Size) -> bool:
+    """Tell whether a size is at least zero whatever its names stand for, as far as its form shows it."""
+    if isinstance(size, int):
+        return size >= 0
+    return all(c >= 0 and all(isinstance(atom, str) for atom in monomial) for monomial, c in size.terms)
+
+
 def divide_exactly(numerator: Size, denominator: Size) -> Size | None:
     """Return ``numerator / denominator`` where it is a polynomial, or a rounded quotient by an integer.
 

@@ -15,8 +15,8 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
-from symgraph.arraytype import ArrayType
-from symgraph.dims import Size
+from symgraph.arraytype import ArrayType, format_shape
+from symgraph.dims import Shape, Size, is_never_negative
 
 
 class Kind(Enum):
@@ -44,6 +44,12 @@ class Requirement:
     size: Size
     relation: str
     message: str
+
+
+def no_negative_sizes(name: str, shape: Shape) -> list[Requirement]:
+    """Return what an operation requires that makes an array of a shape from nothing of that shape."""
+    message = f"{name}: {format_shape(shape)} has a negative size"
+    return [Requirement(size, ">= 0", message) for size in shape if not is_never_negative(size)]
 
 
 @dataclass(frozen=True, eq=False)

@@ -398,6 +398,14 @@ def test_integers_overflow_as_in_numpy(backend, graph, dtype):
         np.testing.assert_array_equal(left, right)
 
 
+def test_no_array_has_fewer_than_no_elements(backend, graph):
+    x, n = sg.placeholder("x", ("n",)), sg.dim("n")
+    for made in (sg.zeros(n - 3) + 1.0, sg.arange(n - 3), sg.ones((2, n - 3)), sg.eye(n - 3)):
+        f = sg.function([x], [sg.sum(x), sg.sum(made)], backend=backend)
+        refuses(lambda f=f: f(np.ones(2)), sg.SizeError, r"\(.*n-3.*\) has a negative size \(n = 2\)")
+        assert f(np.ones(3)) == [3, 0]
+
+
 # In the middle of a call
 
 FAILURES = {

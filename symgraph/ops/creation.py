@@ -10,7 +10,7 @@ from symgraph.arraytype import ArrayType, DTypeLike, ShapeLike, as_dtype, as_sha
 from symgraph.dims import Dim, Size, dim
 from symgraph.errors import DTypeError, ShapeError, at_user_line
 from symgraph.expr import Expr
-from symgraph.op import Kind, Op, public, register
+from symgraph.op import Kind, Op, no_negative_sizes, public, register
 from symgraph.ops.construct import as_value, cast
 from symgraph.ops.elementwise import equal
 from symgraph.ops.movement import broadcast_to, expand_dims
@@ -24,6 +24,7 @@ _ARANGE = register(
         lambda size, dtype: ArrayType(dtype, (size,)),
         lambda size, dtype: np.arange(size, dtype=dtype),
         attributes=("size", "dtype"),
+        requires=lambda size, dtype: no_negative_sizes("arange", (size,)),
     )
 )
 

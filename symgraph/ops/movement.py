@@ -11,7 +11,7 @@ from symgraph.arraytype import ArrayType, ShapeLike, as_shape, format_shape
 from symgraph.dims import Dim, Shape, Size, dim, divide_exactly
 from symgraph.dims import product as size_product
 from symgraph.errors import ShapeError, at_user_line
-from symgraph.op import FUNCTIONS, Kind, Op, Requirement, public, register
+from symgraph.op import FUNCTIONS, Kind, Op, Requirement, no_negative_sizes, public, register
 from symgraph.ops import reference
 from symgraph.ops.construct import (
     apply,
@@ -75,7 +75,7 @@ _SQUEEZE = _movement(
 _BROADCAST = _movement(
     "broadcast_to", lambda x, shape: ArrayType(x.dtype, shape), "numpy:broadcast_to", ["shape"],
     lambda g, out, x, shape: [sum_to_shape(g, x.shape)],
-    torch_name="Expand",
+    requires=lambda x, shape: no_negative_sizes("broadcast_to", shape), torch_name="Expand",
 )  # fmt: skip
 _SLICE = _movement(
     "slice", lambda x, starts, steps, sizes: ArrayType(x.dtype, sizes), reference.slice_, ["starts", "steps", "sizes"],

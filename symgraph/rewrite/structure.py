@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from symgraph.dims import Shape, Size, product
+from symgraph.dims import Shape, is_never_negative, product
 from symgraph.expr import Expr, constant, constant_value, make
 from symgraph.op import REGISTRY, Kind
 from symgraph.ops.elementwise import negative
@@ -51,14 +51,8 @@ def _is_decided(name: str, x: Expr, *attrs: Any) -> bool:
     """Tell whether an operation needs no check of its sizes at the call."""
     requires = REGISTRY[name].requires
     return requires is None or all(
-        needed.relation == ">= 0" and _is_never_negative(needed.size) for needed in requires(x.type, *attrs)
+        needed.relation == ">= 0" and is_never_negative(needed.size) for needed in requires(x.type, *attrs)
     )
-
-
-def _is_never_negative(size: Size) -> bool:
-    if isinstance(size, int):
-        return size >= 0
-    return all(c >= 0 and all(isinstance(atom, str) for atom in monomial) for monomial, c in size.terms)
 
 
 def _is_whole(starts: Shape, steps: Axes) -> bool:
