@@ -87,10 +87,18 @@ def test_every_chunk_of_every_loop_runs_once(threads: int) -> None:
 @pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="this system does not tell its threads")
 def test_no_thread_outlives_a_call() -> None:
     finished = _run("""
+        import time
+        from symgraph.compile.machine import threads
+
+        threads._A_WHILE = 10**9  # a thread that nobody ends stays
         check(4)
+        time.sleep(0.5)
         before = len(os.listdir("/proc/self/task"))
         for seed in range(20):
             check(4, seed)
+            stop = time.monotonic() + 5  # Linux lists a thread for a moment after it is joined
+            while len(os.listdir("/proc/self/task")) > before and time.monotonic() < stop:
+                time.sleep(0.001)
             assert len(os.listdir("/proc/self/task")) == before, "a thread is left"
     """)
     assert finished.returncode == 0, finished.stderr
