@@ -91,7 +91,7 @@ def _evaluate(node: Expr, computed: Mapping[Expr, Any], sizes: Mapping[str, int]
     attrs = known_attributes(node.attrs, sizes)
     try:
         result = np.asarray(node.op.evaluate(*[np.asarray(computed[arg]) for arg in node.args], *attrs))
-    except (IndexError, ValueError) as error:
+    except _PLAIN_ERRORS as error:
         if type(error) not in _PLAIN_ERRORS:
             raise
         raise type(error)(declared_at(f"{described(node)}: {error}", node.location)) from error

@@ -250,8 +250,8 @@ class _Builder:
         function = op.custom.get("scalar_function")
         if function is not None and function not in self.functions:
             self.functions.append(function)
-        site = self._site(node) if op.name == "power" and node.dtype.kind in "iu" else -1
-        return loops.Let(self.scalars[step], node.dtype, op.name, op.scalar, operands, node.attrs, function, site)
+        let = loops.Let(self.scalars[step], node.dtype, op.name, op.scalar, operands, node.attrs, function)
+        return replace(let, site=self._site(node)) if loops.can_fail(let) else let
 
     def _keep(self, step: Step) -> list[Statement]:
         if step not in self.buffers:

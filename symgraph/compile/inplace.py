@@ -190,12 +190,8 @@ def _may_overwrite(loop: Loop, result: Buffer, old: Buffer, dependence: Dependen
 
 def _may_fail(statement: Statement) -> bool:
     """Tell whether a statement may find something wrong, or ask for memory from the heap."""
-    for part in loops.parts(statement):
-        match part:
-            case loops.Call() | loops.Wrapped():
-                return True
-            case Let(operation="power", dtype=dtype) if dtype.kind in "iu":
-                return True
+    if any(map(loops.can_fail, loops.parts(statement))):
+        return True
     if isinstance(statement, Loop):
         return bool(shared_targets(statement)) or _is_large(allocated(statement))
     return isinstance(statement, Allocate) and _is_large([(statement.buffer, 1)])

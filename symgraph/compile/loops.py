@@ -482,6 +482,16 @@ def parts(value: Any) -> list[Any]:
     return found
 
 
+def can_fail(part: Any) -> bool:
+    """Tell whether a part of a statement may find something wrong at a call, and then has a site."""
+    match part:
+        case Call() | Wrapped():
+            return True
+        case Let(operation="power", dtype=dtype):
+            return dtype.kind in "iu"
+    return False
+
+
 def _fields_of(kind: type) -> tuple[str, ...]:
     if kind not in _FIELDS:
         _FIELDS[kind] = tuple(f.name for f in fields(kind)) if is_dataclass(kind) else ()

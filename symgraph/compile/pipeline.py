@@ -23,7 +23,7 @@ from symgraph.compile.entry import Entry
 from symgraph.compile.factor import factor
 from symgraph.compile.inplace import place_results, place_updates
 from symgraph.compile.lifetimes import add_lifetimes
-from symgraph.compile.loops import Buffer, Call, Let, Loop, Wrapped, parts
+from symgraph.compile.loops import Buffer, Loop, can_fail, parts
 from symgraph.compile.loops import Program as LoopProgram
 from symgraph.compile.machine.program import given_results
 from symgraph.compile.memory import Memory, plan_memory
@@ -79,7 +79,7 @@ class Compiled:
             return kernel
         # Neither text says of which types arguments and results are, nor what errors say.
         kinds = [each.dtype.str for each in (*program.arguments, *program.results)]
-        sites = [part.site for part in parts(program.body) if isinstance(part, Let | Call | Wrapped)]
+        sites = [part.site for part in parts(program.body) if can_fail(part)] if program.origins else []
         text = f"{self.source}\n{listing(program)}\n{kinds}\n{sites}"
         identity = program_identity("numba", options)
         return assembly.load(program, text, cache=options.cache, cache_dir=options.cache_dir, identity=identity)
